@@ -1,0 +1,160 @@
+"""Commands and deep reads: what a service may be asked over RabbitMQ, and what it answers."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.base import Contract, Timestamp
+from shared.contracts.codes import IncidentStatus, Priority, Severity
+from shared.contracts.incidents import Incident
+from shared.contracts.services import ServiceDefinition
+from shared.contracts.status import ServiceStatus, SystemStatus, UptimeDay
+
+Params = TypeVar("Params", bound=Contract)
+Result = TypeVar("Result", bound=Contract)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Params, Result]):
+    """One question: which queue answers it, what it takes and what it gives back."""
+
+    queue: str
+    name: str
+    params: type[Params]
+    result: type[Result]
+
+
+class FieldProblem(Contract):
+    """One field that was refused, and why."""
+
+    field: str
+    reason: str
+
+
+class Problem(Contract):
+    """Why something was refused: RFC 9457, section 3, with the fields at fault as an extension."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    errors: tuple[FieldProblem, ...] = ()
+
+
+class Nothing(Contract):
+    """No parameters, or nothing to say."""
+
+
+class ServiceDraft(Contract):
+    """What a person writes to create a service, unvalidated: the checker judges it. Times in milliseconds."""
+
+    definition: dict[str, Any]
+    actor: str
+
+
+class ServicePatch(Contract):
+    """What a person writes to change a service: only the fields to change."""
+
+    id: str
+    changes: dict[str, Any]
+    actor: str
+
+
+class ServiceRef(Contract):
+    """One service, by id."""
+
+    id: str
+    actor: str = ""
+
+
+class Services(Contract):
+    """All services that are not removed, by id."""
+
+    services: tuple[ServiceDefinition, ...]
+
+
+class Overview(Contract):
+    """The newest status of every service and of the system."""
+
+    statuses: tuple[ServiceStatus, ...]
+    system: SystemStatus
+
+
+class UptimeQuery(Contract):
+    """The daily records of one service: `days` days that end with `until` (inclusive, UTC)."""
+
+    service_id: str
+    days: int = Field(ge=1, le=366)
+    until: date
+
+
+class Uptime(Contract):
+    """Daily records, oldest first, without gaps: a day before the service existed is `e`, one without data `nd`."""
+
+    service_id: str
+    uptime_percentage: float | None
+    days: tuple[UptimeDay, ...]
+
+
+class IncidentQuery(Contract):
+    """A page of incidents, newest first."""
+
+    open_only: bool = False
+    service_id: str | None = None
+    before: Timestamp | None = None
+    limit: int = Field(default=50, ge=1, le=500)
+
+
+class Incidents(Contract):
+    """Incidents, newest first, each with its timeline."""
+
+    incidents: tuple[Incident, ...]
+
+
+class IncidentRef(Contract):
+    """One incident, by id."""
+
+    id: UUID
+
+
+class IncidentDraft(Contract):
+    """What a reporter writes to open an incident by hand."""
+
+    id: UUID = Field(description="Chosen by the asker, so that asking twice opens one")
+    title: str
+    message: str
+    severity: Severity
+    priority: Priority
+    affected_services: tuple[str, ...]
+    actor: str
+
+
+class IncidentEntry(Contract):
+    """What a reporter adds to an incident's timeline."""
+
+    entry_id: UUID = Field(description="Chosen by the asker, so that asking twice adds one")
+    incident_id: UUID
+    status: IncidentStatus
+    message: str
+    is_customer_visible: bool = True
+    actor: str
+
+
+CHECKER_RPC = "checker.rpc"
+AGGREGATOR_RPC = "aggregator.rpc"
+INCIDENTS_RPC = "incidents.rpc"
+
+SERVICES_LIST = Method(CHECKER_RPC, "services.list", Nothing, Services)
+SERVICES_GET = Method(CHECKER_RPC, "services.get", ServiceRef, ServiceDefinition)
+SERVICES_CREATE = Method(CHECKER_RPC, "services.create", ServiceDraft, ServiceDefinition)
+SERVICES_CHANGE = Method(CHECKER_RPC, "services.change", ServicePatch, ServiceDefinition)
+SERVICES_REMOVE = Method(CHECKER_RPC, "services.remove", ServiceRef, Nothing)
+STATUS_OVERVIEW = Method(AGGREGATOR_RPC, "status.overview", Nothing, Overview)
+UPTIME_READ = Method(AGGREGATOR_RPC, "uptime.read", UptimeQuery, Uptime)
+INCIDENTS_LIST = Method(INCIDENTS_RPC, "incidents.list", IncidentQuery, Incidents)
+INCIDENTS_GET = Method(INCIDENTS_RPC, "incidents.get", IncidentRef, Incident)
+INCIDENTS_OPEN = Method(INCIDENTS_RPC, "incidents.open", IncidentDraft, Incident)
+INCIDENTS_UPDATE = Method(INCIDENTS_RPC, "incidents.update", IncidentEntry, Incident)

@@ -1,0 +1,72 @@
+"""Every event type there is, by its name; how events become bytes and are read again."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from shared.contracts.checks import CheckBatchV1
+from shared.contracts.envelope import Event, Payload, event_id
+from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
+from shared.contracts.status import ServiceStatusChangedV1, SystemStatusChangedV1
+
+PAYLOADS: dict[str, type[Payload]] = {
+    payload.TYPE: payload
+    for payload in (
+        CheckBatchV1,
+        ServiceRegisteredV1,
+        ServiceUpdatedV1,
+        ServiceRemovedV1,
+        ServiceStatusChangedV1,
+        SystemStatusChangedV1,
+        IncidentOpenedV1,
+        IncidentUpdatedV1,
+        IncidentResolvedV1,
+    )
+}
+
+P = TypeVar("P", bound=Payload)
+
+
+class Undecodable(ValueError):
+    """The bytes are no event of a known type; the message names what is wrong. Retrying cannot help."""
+
+
+def make_event(data: P, *, source: str, subject: str, version: int, at: datetime, correlation_id: str) -> Event[P]:
+    """Return the event that says `data`, with its id derived from type, subject and version."""
+    return Event[type(data)](  # type: ignore[misc]  # the parametrised model is made at run time
+        id=event_id(data.TYPE, subject, version),
+        source=source,
+        type=data.TYPE,
+        subject=subject,
+        time=at,
+        correlationid=correlation_id,
+        data=data,
+    )
+
+
+def encode(event: Event[Any]) -> bytes:
+    """Return the structured JSON of an event, UTF-8."""
+    return event.model_dump_json().encode()
+
+
+@cache
+def _event_model(payload: type[Payload]) -> type[Event[Any]]:
+    return Event[payload]  # type: ignore[valid-type]  # as above
+
+
+def decode(event_type: str, body: bytes) -> Event[Any]:
+    """Read an event of the given type. Raises `Undecodable`."""
+    payload = PAYLOADS.get(event_type)
+    if payload is None:
+        msg = f"unknown event type {event_type!r}"
+        raise Undecodable(msg)
+    try:
+        return _event_model(payload).model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the message"
+        msg = f"{event_type}: {where}: {first['msg']}"
+        raise Undecodable(msg) from error

@@ -1,0 +1,54 @@
+"""Services: what is checked, and what their definitions tell everybody."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Contract, Timestamp
+from shared.contracts.envelope import Payload
+
+Kind = Literal["http", "tcp"]
+
+
+class ServiceDefinition(Contract):
+    """The whole public definition of a service, as its owner (checker) has it. Times in milliseconds."""
+
+    id: str
+    name: str
+    display_name: str
+    display_name_ko: str | None = None
+    description: str = ""
+    kind: Kind
+    endpoint_url: str
+    check_interval: int
+    timeout: int
+    failure_threshold: int
+    recovery_threshold: int
+    is_active: bool
+    options: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: Timestamp
+    updated_at: Timestamp
+    version: int = Field(description="Grows with every change; what is older than what you have is to be ignored")
+
+
+class ServiceRegisteredV1(Payload):
+    """A service began to exist."""
+
+    TYPE: ClassVar[str] = "service.registered.v1"
+    service: ServiceDefinition
+
+
+class ServiceUpdatedV1(Payload):
+    """A definition changed; the whole of it as it is now."""
+
+    TYPE: ClassVar[str] = "service.updated.v1"
+    service: ServiceDefinition
+
+
+class ServiceRemovedV1(Payload):
+    """A service is no longer checked; its history stays readable until it ages out."""
+
+    TYPE: ClassVar[str] = "service.removed.v1"
+    service: ServiceDefinition
+    removed_at: Timestamp
