@@ -33,6 +33,9 @@ TRANSIENT: tuple[type[Exception], ...] = (
 )
 """What passes by itself: the database is away, starting, or chose this transaction to give way."""
 
+NOT_YET: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError)
+"""A missing database or role is made by `sla-monitor db migrate`, which may run after this process began."""
+
 log = logger(__name__)
 
 
@@ -82,8 +85,7 @@ async def _connect(url: str, *, name: str, health: Health, size: int) -> Pool:
                 command_timeout=COMMAND_TIMEOUT_S,
                 server_settings={"application_name": name, "timezone": "UTC"},
             )
-        except (*TRANSIENT, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-            # a missing database or role is made by `sla-monitor db migrate`, which may run after this process began
+        except NOT_YET as error:
             health.set("database", ok=False, reason=f"{type(error).__name__}: {error}")
             log.warning("waiting for the database", reason=str(error))
             await asyncio.sleep(wait)

@@ -32,6 +32,8 @@ SQL_RECORD = "insert into schema_migration (source, name, checksum) values ($1, 
 SQL_LOCK = "select pg_advisory_lock(hashtext('sla-monitor migrate'), hashtext($1))"
 SQL_UNLOCK = "select pg_advisory_unlock(hashtext('sla-monitor migrate'), hashtext($1))"
 
+NOT_MIGRATED: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError)
+
 
 class SchemaRefused(CannotStart):
     """The schema and this code do not fit each other; the message says how to mend it."""
@@ -113,7 +115,7 @@ async def wait_for_schema(pool: Pool, *, schema: str, folder: Path, health: Heal
         try:
             async with pool.acquire() as conn:
                 missing = pending(schema, known, await _applied(conn, schema))
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError, *TRANSIENT):
+        except NOT_MIGRATED:
             missing = known
         if not missing:
             break

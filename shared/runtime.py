@@ -7,8 +7,9 @@ pool, publisher, relay, consumers, producers → producers stop, consumers finis
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import uvloop
 
@@ -19,7 +20,7 @@ from shared.telemetry import configure_logging, logger
 DRAIN_S = 9.0
 """How long draining may take in all; what is not done by then is redelivered or lies in the outbox or the spool."""
 
-Main = Callable[[AsyncExitStack, Health], Awaitable[None]]
+Main = Callable[[AsyncExitStack, Health], Coroutine[Any, Any, None]]
 log = logger(__name__)
 
 
@@ -83,7 +84,7 @@ async def _drain(stack: AsyncExitStack) -> None:
 
 
 @asynccontextmanager
-async def background(health: Health, name: str, loop: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def background(health: Health, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run `loop` beside everything else until this is left. A loop that raises ends the process: half a service helps nobody."""
 
     async def guarded() -> None:

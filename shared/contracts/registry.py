@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -36,7 +36,7 @@ class Undecodable(ValueError):
 
 def make_event(data: P, *, source: str, subject: str, version: int, at: datetime, correlation_id: str) -> Event[P]:
     """Return the event that says `data`, with its id derived from type, subject and version."""
-    return Event[type(data)](  # type: ignore[misc]  # the parametrised model is made at run time
+    event = _event_model(type(data))(
         id=event_id(data.TYPE, subject, version),
         source=source,
         type=data.TYPE,
@@ -45,6 +45,7 @@ def make_event(data: P, *, source: str, subject: str, version: int, at: datetime
         correlationid=correlation_id,
         data=data,
     )
+    return cast("Event[P]", event)
 
 
 def encode(event: Event[Any]) -> bytes:
@@ -54,7 +55,7 @@ def encode(event: Event[Any]) -> bytes:
 
 @cache
 def _event_model(payload: type[Payload]) -> type[Event[Any]]:
-    return Event[payload]  # type: ignore[valid-type]  # as above
+    return Event[payload]  # type: ignore[valid-type]  # the parametrised model is made at run time
 
 
 def decode(event_type: str, body: bytes) -> Event[Any]:
