@@ -57,6 +57,7 @@ class Outgoing:
     type: str = ""
     content_type: str = "application/cloudevents+json"
     persistent: bool = True
+    mandatory: bool = True
 
 
 class Publisher:
@@ -110,7 +111,7 @@ class Publisher:
             ),
             exchange=self._exchanges[message.exchange] if message.exchange else None,
             routing_key=message.routing_key,
-            mandatory=True,
+            mandatory=message.mandatory,
         )
 
     async def publish_many(self, messages: Sequence[Outgoing]) -> dict[str, NotConfirmed]:

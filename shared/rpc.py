@@ -132,11 +132,12 @@ async def _reply(consumer: Consumer, raw: AbstractIncomingMessage, reply: dict[s
         correlation_id=raw.correlation_id or "",
         content_type="application/json",
         persistent=False,
+        mandatory=False,  # RabbitMQ 4 returns a mandatory message to direct reply-to even when it was delivered
     )
     try:
         await consumer.publisher.publish(answer)
     except NotConfirmed as error:
-        log.warning("the asker is gone", reason=str(error))
+        log.warning("reply lost: the asker will give up at its deadline", reason=str(error))
 
 
 class Client:
