@@ -184,7 +184,8 @@ def watch_connection(broker: RabbitBroker, part: str, health: Health) -> None:
     """Ask the broker itself whenever readiness is asked for: a flag of the client says nothing."""
 
     async def ask() -> str | None:
-        await broker.declare_exchange(RabbitExchange(topology.EVENTS, declare=False))
+        channel = await broker.config.channel_manager.get_channel()
+        await channel.declare_exchange(topology.EVENTS, topology.EXCHANGES[topology.EVENTS], durable=True, robust=False)
         return None
 
     health.check(part, ask)
