@@ -10,7 +10,8 @@ from pathlib import Path
 
 from infra.ops import programs
 from infra.ops.errors import OpsError
-from infra.ops.processes import ProcessId, free_port, spawn, stopped_on_error, wait_until
+from infra.ops.ports import free_port
+from infra.ops.processes import ProcessId, spawn, stopped_on_error, wait_until
 
 ADMIN = "sla_admin"
 """The superuser of a private PostgreSQL."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from infra.ops import programs
 from infra.ops.errors import OpsError
-from infra.ops.processes import ProcessId, free_port, identify, spawn, stopped_on_error, wait_until
+from infra.ops.ports import free_port
+from infra.ops.processes import ProcessId, identify, spawn, stopped_on_error, wait_until
 
 USER = "sla"
 """The broker's only user."""

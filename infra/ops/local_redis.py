@@ -5,7 +5,8 @@ from pathlib import Path
 
 from infra.ops import programs
 from infra.ops.errors import OpsError
-from infra.ops.processes import ProcessId, free_port, spawn, stopped_on_error, wait_until
+from infra.ops.ports import free_port
+from infra.ops.processes import ProcessId, spawn, stopped_on_error, wait_until
 
 DATABASES = 4096
 """Numbered databases, so that every test can have one of its own."""

@@ -7,7 +7,6 @@ process table it cannot. Linux only, by /proc.
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,28 +157,3 @@ def _gone(process: ProcessId) -> bool:
 def _tail(log: Path, lines: int = 3) -> str:
     """Return the last lines of a log in one line."""
     return " | ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:])
-
-
-def free_port(preferred: int | None = None) -> int:
-    """Return a loopback port that nobody listens on: the preferred one if it is free."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    message = "no free port on the loopback interface"
-    raise OpsError(message)
-
-
-def answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether something accepts connections there."""
-    try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
-    except OSError:
-        return False
