@@ -1,0 +1,190 @@
+"""What a definition may say. Judged as a whole: every flaw is named at once, so that nobody mends them one by one."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from services.checker.domain.hosts import HostRules, literal
+from services.checker.domain.kinds import KINDS, Flaw
+
+MIN_INTERVAL_MS, MAX_INTERVAL_MS = 1_000, 86_400_000
+MAX_TIMEOUT_MS = 60_000
+MAX_THRESHOLD = 10
+MAX_ID, MAX_NAME, MAX_DESCRIPTION, MAX_URL = 63, 200, 2_000, 2_048
+MAX_JSON_BYTES = 16_384
+SET_BY_SYSTEM = frozenset({"status", "version", "created_at", "updated_at"})
+
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A definition that can work. Times in milliseconds."""
+
+    id: str
+    name: str
+    display_name: str
+    endpoint_url: str
+    display_name_ko: str | None = None
+    description: str = ""
+    kind: str = "http"
+    check_interval: int = 60_000
+    timeout: int = 5_000
+    failure_threshold: int = 2
+    recovery_threshold: int = 2
+    is_active: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A definition that cannot work, and everything that is wrong with it."""
+
+    flaws: tuple[Flaw, ...]
+
+
+FIELDS = tuple(one.name for one in fields(Definition))
+
+
+def define(values: Mapping[str, Any], rules: HostRules) -> Definition | Rejected:
+    """Return the definition that `values` make, with defaults for what is missing, or everything that is wrong with them."""
+    flaws = [Flaw(name, _strange(name)) for name in values if name not in FIELDS]
+    known = {name: value for name, value in values.items() if name in FIELDS}
+    known.setdefault("display_name", known.get("name"))
+    for name in ("id", "name", "endpoint_url"):
+        if name not in known:
+            flaws.append(Flaw(name, "is required"))
+    flaws += [Flaw(name, reason) for name, value in known.items() if name in _CHECKS and name in {*values} and (reason := _CHECKS[name](value))]
+    wrong = {flaw.field for flaw in flaws}
+    if not wrong & {"kind", "endpoint_url"}:
+        flaws += _endpoint_flaws(known.get("kind", "http"), known["endpoint_url"], rules)
+    if not wrong & {"kind", "options"}:
+        flaws += _option_flaws(known.get("kind", "http"), known.get("options", {}))
+    if not wrong & {"check_interval", "timeout"} and known.get("timeout", 5_000) >= known.get("check_interval", 60_000):
+        flaws.append(Flaw("timeout", "must be shorter than check_interval"))
+    return Rejected(tuple(flaws)) if flaws else Definition(**known)
+
+
+def amend(present: Definition, changes: Mapping[str, Any], rules: HostRules) -> Definition | Rejected:
+    """Return the definition with some fields changed, judged as a whole again."""
+    if changes.get("id", present.id) != present.id:
+        return Rejected((Flaw("id", "cannot be changed; remove the service and create another"),))
+    return define({**asdict(present), **changes}, rules)
+
+
+def _strange(name: str) -> str:
+    return "is set by the system" if name in SET_BY_SYSTEM else "is not a field of a service"
+
+
+def _text(most: int, *, least: int = 0, lines: bool = False) -> Callable[[Any], str | None]:
+    banned = _UNSTORABLE if lines else _CONTROL
+
+    def check(value: object) -> str | None:
+        if not isinstance(value, str):
+            return "must be text"
+        if not least <= len(value.strip()) or len(value) > most:
+            return f"must have {least} to {most} characters"
+        return "has characters that cannot be shown" if banned.search(value) else None
+
+    return check
+
+
+def _nullable(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    return lambda value: None if value is None else check(value)
+
+
+def _whole(least: int, most: int, unit: str = "") -> Callable[[Any], str | None]:
+    def check(value: object) -> str | None:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if whole and least <= value <= most else f"must be a whole number from {least} to {most}{unit}"  # type: ignore[operator]  # whole says it is an int
+
+    return check
+
+
+def _identifier(value: object) -> str | None:
+    fits = isinstance(value, str) and len(value) <= MAX_ID and _ID.fullmatch(value)
+    return None if fits else f"must be kebab-case: a-z, 0-9 and single hyphens between them, at most {MAX_ID} characters"
+
+
+def _kind(value: object) -> str | None:
+    return None if isinstance(value, str) and value in KINDS else f"must be one of {', '.join(KINDS)}"
+
+
+def _boolean(value: object) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _json_object(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return "must be an object"
+    try:
+        written = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return "must be plain JSON"
+    if len(written) > MAX_JSON_BYTES:
+        return f"must be shorter than {MAX_JSON_BYTES} characters as JSON"
+    return "has characters that cannot be stored" if "\\u0000" in written or _UNSTORABLE.search(written) else None
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "id": _identifier,
+    "name": _text(MAX_NAME, least=1),
+    "display_name": _text(MAX_NAME, least=1),
+    "display_name_ko": _nullable(_text(MAX_NAME)),
+    "description": _text(MAX_DESCRIPTION, lines=True),
+    "kind": _kind,
+    "endpoint_url": _text(MAX_URL, least=1),
+    "check_interval": _whole(MIN_INTERVAL_MS, MAX_INTERVAL_MS, " (milliseconds)"),
+    "timeout": _whole(1, MAX_TIMEOUT_MS, " (milliseconds)"),
+    "failure_threshold": _whole(1, MAX_THRESHOLD),
+    "recovery_threshold": _whole(1, MAX_THRESHOLD),
+    "is_active": _boolean,
+    "options": _json_object,
+    "metadata": _json_object,
+}
+
+
+def _option_flaws(kind: str, options: Mapping[str, Any]) -> list[Flaw]:
+    known = KINDS[kind].options
+    flaws = [Flaw(f"options.{name}", f"is not an option of {kind}") for name in options if name not in known]
+    return flaws + KINDS[kind].read(options)[1]
+
+
+def _endpoint_flaws(kind: str, url: str, rules: HostRules) -> list[Flaw]:
+    reason = _endpoint_reason(kind, url, rules)
+    return [Flaw("endpoint_url", reason)] if reason else []
+
+
+def _endpoint_reason(kind: str, url: str, rules: HostRules) -> str | None:
+    form = "tcp://host:port" if kind == "tcp" else "http:// or https:// with a host"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"must be {form}"
+    if parts.scheme not in KINDS[kind].schemes or not parts.hostname or " " in url or "\\" in url or port == 0:
+        return f"must be {form}"
+    if "@" in parts.netloc:
+        return "must hold no user name or password: it is shown to every viewer"
+    if KINDS[kind].needs_port and (port is None or parts.path not in {"", "/"} or parts.query or parts.fragment):
+        return f"must be {form}"
+    return _host_reason(parts, rules)
+
+
+def _host_reason(parts: SplitResult, rules: HostRules) -> str | None:
+    host = parts.hostname or ""
+    address = literal(host)
+    if address is not None:
+        return rules.refusal(str(address))
+    try:
+        ascii_host = host.encode("idna").decode()
+    except UnicodeError:
+        return "has a host that is no name"
+    return None if _HOST.fullmatch(ascii_host) else "has a host that is no name"

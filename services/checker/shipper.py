@@ -1,0 +1,202 @@
+"""Brings finished checks to the broker: collected for a moment, written to the spool, published, and forgotten once confirmed.
+
+Fresh batches go out as they are made; what the spool held from before (or kept while the broker was away) follows in between, oldest
+first. A batch keeps its id through every attempt, and its checks keep theirs, so that sending twice counts once.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from prometheus_client import Counter, Gauge
+
+from services.checker.results import to_batch
+from services.checker.scheduler import Check
+from services.checker.spool import GIVEN_UP, Batch, Spool
+from shared import topology
+from shared.clock import Clock
+from shared.contracts.checks import CheckBatchV1
+from shared.database import backoff
+from shared.health import Health
+from shared.messaging import NotConfirmed, Outgoing, Publisher
+from shared.runtime import background
+from shared.telemetry import logger
+
+FLUSH_S = 0.1
+FLUSH_AT = 200
+IN_FLIGHT = 32
+BACKLOG_AT_ONCE = 8
+IN_MEMORY = 500
+DRAIN_S = 2.0
+
+COLLECTED = Counter("sla_checker_results_total", "Finished checks", ["outcome"])
+SHIPPED = Counter("sla_checker_results_shipped_total", "Finished checks that the broker confirmed")
+DISK_REFUSED = Counter("sla_checker_spool_errors_total", "Times the spool's disk refused; results stay in memory meanwhile")
+UNSPOOLED = Gauge("sla_checker_unspooled_batches", "Batches that are in memory only, because the spool's disk refuses")
+log = logger(__name__)
+T = TypeVar("T")
+
+
+class Shipper:
+    """What was measured and is not confirmed yet. See `shipping`."""
+
+    def __init__(self, spool: Spool, publisher: Publisher, *, region: str, checker: str, clock: Clock, health: Health, new_id: Callable[[], UUID] = uuid4) -> None:
+        """`checker` names this process in every batch."""
+        self._spool = spool
+        self._publisher = publisher
+        self._region, self._checker = region, checker
+        self._clock, self._new_id = clock, new_id
+        self._health = health
+        self._collected: list[Check] = []
+        self._some, self._many, self._backlog = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._in_flight: dict[str, asyncio.Task[bool]] = {}
+        self._unspooled: deque[Batch] = deque()
+        self._broker_answers = True
+        self._backlog.set()  # what the last process left behind
+
+    def add(self, check: Check) -> None:
+        """Take a finished check over."""
+        COLLECTED.labels(check.measurement.outcome).inc()
+        self._collected.append(check)
+        if len(self._collected) == 1:
+            self._some.set()
+        if len(self._collected) >= FLUSH_AT:
+            self._many.set()
+
+    async def run(self) -> None:
+        """Flush ten times a second, or as soon as a batch is full, until cancelled."""
+        while True:
+            await self._some.wait()
+            try:
+                async with asyncio.timeout(FLUSH_S):
+                    await self._many.wait()
+            except TimeoutError:
+                pass  # the moment is over: what came, goes
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was collected to the spool and begin to publish it."""
+        checks, self._collected = self._collected, []
+        self._some.clear()
+        self._many.clear()
+        for start in range(0, len(checks), FLUSH_AT):
+            some = checks[start : start + FLUSH_AT]
+            batch = to_batch(some, batch_id=self._new_id(), region=self._region, checker=self._checker, at=self._clock())
+            await self._keep(batch)
+            if self._broker_answers and len(self._in_flight) < IN_FLIGHT:
+                self._send(batch)
+            else:
+                self._backlog.set()
+
+    async def run_backlog(self) -> None:
+        """Send what waits in the spool, oldest first, a few at a time, until cancelled."""
+        waits = backoff(most_s=1.0)
+        while True:
+            await self._backlog.wait()
+            self._backlog.clear()
+            waiting = await self._waiting()
+            if not waiting:
+                continue
+            self._backlog.set()
+            if all(await asyncio.gather(*(self._send(batch) for batch in waiting))):
+                waits = backoff(most_s=1.0)
+            else:
+                await asyncio.sleep(next(waits))
+
+    async def drain(self, within_s: float = DRAIN_S) -> None:
+        """Flush, and publish for a bounded time; the rest stays in the spool for the next process."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.flush()
+                await asyncio.gather(*self._in_flight.values())
+                while (waiting := await self._waiting()) and all(await asyncio.gather(*(self._send(batch) for batch in waiting))):
+                    pass
+        except TimeoutError:
+            log.warning("results stay in the spool for the next process", bytes=self._spool.size_bytes)
+
+    async def close(self) -> None:
+        """Stop publishing and release the disk."""
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._disk.shutdown(wait=True)
+
+    def _send(self, batch: Batch) -> "asyncio.Task[bool]":
+        task = asyncio.create_task(self._publish(batch))
+        self._in_flight[batch.batch_id] = task
+        task.add_done_callback(lambda _: self._in_flight.pop(batch.batch_id, None))
+        return task
+
+    async def _publish(self, batch: Batch) -> bool:
+        """Publish one batch and forget it; False if the broker did not confirm it."""
+        message = Outgoing(topology.CHECKS, CheckBatchV1.TYPE, batch.body, batch.batch_id, UUID(batch.batch_id).hex)
+        try:
+            await self._publisher.publish(message)
+        except NotConfirmed as error:
+            if self._broker_answers:
+                log.warning("results wait in the spool", reason=str(error))
+            self._broker_answers = False
+            self._backlog.set()
+            return False
+        if not self._broker_answers:
+            log.info("results leave the spool again")
+        self._broker_answers = True
+        SHIPPED.inc(batch.results)
+        await self._forget(batch)
+        return True
+
+    async def _keep(self, batch: Batch) -> None:
+        """Append to the spool, with what it refused before; while it refuses, keep a bounded number in memory."""
+        self._unspooled.append(batch)
+        try:
+            while self._unspooled:
+                await self._on_disk(lambda: self._spool.append(self._unspooled[0]))
+                self._unspooled.popleft()
+        except sqlite3.Error as error:
+            DISK_REFUSED.inc()
+            self._health.set("spool", ok=False, reason=f"the disk refuses: {error}")
+            while len(self._unspooled) > IN_MEMORY:
+                GIVEN_UP.inc(self._unspooled.popleft().results)
+        else:
+            self._health.set("spool", ok=True)
+        UNSPOOLED.set(len(self._unspooled))
+
+    async def _forget(self, batch: Batch) -> None:
+        if batch in self._unspooled:
+            self._unspooled.remove(batch)
+            return
+        try:
+            await self._on_disk(lambda: self._spool.delete([batch]))
+        except sqlite3.Error as error:
+            # It stays and is sent once more some day: its checks are known by their ids and count once.
+            DISK_REFUSED.inc()
+            self._health.set("spool", ok=False, reason=f"the disk refuses: {error}")
+
+    async def _waiting(self) -> list[Batch]:
+        """Return a few batches that nobody is sending, oldest first."""
+        stored = await self._on_disk(lambda: self._spool.oldest(BACKLOG_AT_ONCE + len(self._in_flight)))
+        known = {batch.batch_id for batch in stored}
+        waiting = [*stored, *(batch for batch in self._unspooled if batch.batch_id not in known)]
+        return [batch for batch in waiting if batch.batch_id not in self._in_flight][:BACKLOG_AT_ONCE]
+
+    async def _on_disk(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, act)
+
+
+@asynccontextmanager
+async def shipping(spool: Spool, publisher: Publisher, *, region: str, checker: str, clock: Clock, health: Health) -> AsyncIterator[Shipper]:
+    """Run a shipper; when left, flush to the spool and publish for a bounded time."""
+    shipper = Shipper(spool, publisher, region=region, checker=checker, clock=clock, health=health)
+    try:
+        async with background(health, "shipper", shipper.run), background(health, "shipper backlog", shipper.run_backlog):
+            yield shipper
+        await shipper.drain()
+    finally:
+        await shipper.close()

@@ -1,0 +1,188 @@
+"""The checker's SQL, each statement beside the function that means it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import asyncpg
+
+from services.checker.domain.definition import Definition
+from shared.contracts.checks import CheckResult
+from shared.contracts.codes import Outcome
+from shared.database import Connection
+
+COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout, failure_threshold,
+       recovery_threshold, is_active, options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
+
+SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 returning revision"
+SQL_REVISION = "select revision from definitions_revision"
+SQL_CHANGED = f"select {COLUMNS} from services where revision > $1 order by revision"
+SQL_LIST = f"select {COLUMNS} from services where removed_at is null order by id"
+SQL_GET = f"select {COLUMNS} from services where id = $1"
+SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and removed_at is null"
+SQL_SAVE = f"""
+insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
+                      failure_threshold, recovery_threshold, is_active, options, metadata, revision)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+on conflict (id) do update set
+    name = excluded.name, display_name = excluded.display_name, display_name_ko = excluded.display_name_ko,
+    description = excluded.description, kind = excluded.kind, endpoint_url = excluded.endpoint_url,
+    check_interval = excluded.check_interval, timeout = excluded.timeout, failure_threshold = excluded.failure_threshold,
+    recovery_threshold = excluded.recovery_threshold, is_active = excluded.is_active, options = excluded.options,
+    metadata = excluded.metadata, revision = excluded.revision, version = services.version + 1,
+    created_at = case when services.removed_at is null then services.created_at else now() end, removed_at = null
+returning {COLUMNS}"""
+SQL_REMOVE = f"""
+update services set removed_at = now(), revision = $2, version = version + 1
+ where id = $1 and removed_at is null returning {COLUMNS}"""
+SQL_APPLY_STATUS = "update services set status = $2, status_version = $3 where id = $1 and status_version < $3"
+SQL_WRITE_LOGS = """
+insert into watch_server_logs (id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code,
+                               error_type, error_message, metadata)
+select id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code, error_type, error_message, metadata::jsonb
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::float8[], $8::integer[],
+              $9::text[], $10::text[], $11::text[])
+       as log (id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code, error_type, error_message, metadata)
+on conflict do nothing"""
+SQL_LOCK_PARTITIONS = "select pg_advisory_xact_lock(hashtext('watch_server_logs partitions'))"
+SQL_PARTITION_EXISTS = "select to_regclass($1) is not null"
+SQL_DEFAULT_HOLDS = "select exists (select from watch_server_logs_default where scheduled_at >= $1 and scheduled_at < $2)"
+
+HEALTHY = {Outcome.HEALTHY: True, Outcome.FAILED: False, Outcome.UNKNOWN: None}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A definition as the table has it."""
+
+    definition: Definition
+    status: str
+    status_version: int
+    version: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    removed_at: datetime | None
+
+
+async def next_revision(conn: Connection) -> int:
+    """Count the definitions' revision up and hold it until the transaction ends: changes of definitions take turns."""
+    return int(await conn.fetchval(SQL_NEXT_REVISION))
+
+
+async def revision(conn: Connection) -> int:
+    """Return the newest committed revision."""
+    return int(await conn.fetchval(SQL_REVISION))
+
+
+async def changed_since(conn: Connection, known: int) -> list[Stored]:
+    """Return every definition whose revision is greater, removed ones too, oldest change first."""
+    return [_stored(row) for row in await conn.fetch(SQL_CHANGED, known)]
+
+
+async def all_present(conn: Connection) -> list[Stored]:
+    """Return every definition that is not removed, by id."""
+    return [_stored(row) for row in await conn.fetch(SQL_LIST)]
+
+
+async def get(conn: Connection, service_id: str) -> Stored | None:
+    """Return a definition, even a removed one."""
+    row = await conn.fetchrow(SQL_GET, service_id)
+    return None if row is None else _stored(row)
+
+
+async def name_taken(conn: Connection, name: str, *, besides: str) -> bool:
+    """Say whether another service, not removed, has this name."""
+    return await conn.fetchval(SQL_NAME_TAKEN, name, besides) is not None
+
+
+async def save(conn: Connection, one: Definition, *, revision_: int) -> Stored:
+    """Write a definition, new or changed; its version grows by one. A removed one comes back, created anew."""
+    row = await conn.fetchrow(
+        SQL_SAVE,
+        one.id,
+        one.name,
+        one.display_name,
+        one.display_name_ko,
+        one.description,
+        one.kind,
+        one.endpoint_url,
+        one.check_interval,
+        one.timeout,
+        one.failure_threshold,
+        one.recovery_threshold,
+        one.is_active,
+        one.options,
+        one.metadata,
+        revision_,
+    )
+    return _stored(row)
+
+
+async def remove(conn: Connection, service_id: str, *, revision_: int) -> Stored | None:
+    """Mark a definition as removed; None if there is none, or it is removed already."""
+    row = await conn.fetchrow(SQL_REMOVE, service_id, revision_)
+    return None if row is None else _stored(row)
+
+
+async def apply_status(conn: Connection, service_id: str, status: str, version: int) -> None:
+    """Keep the copy of a status, unless a newer one is there."""
+    await conn.execute(SQL_APPLY_STATUS, service_id, status, version)
+
+
+async def write_logs(conn: Connection, results: Sequence[CheckResult]) -> None:
+    """Write checks down; those that are there already stay as they are."""
+    await conn.execute(
+        SQL_WRITE_LOGS,
+        [one.id for one in results],
+        [one.service_id for one in results],
+        [one.region for one in results],
+        [one.scheduled_at for one in results],
+        [one.checked_at for one in results],
+        [HEALTHY[one.outcome] for one in results],
+        [one.response_time_ms for one in results],
+        [one.status_code for one in results],
+        [one.error_type for one in results],
+        [one.error_message for one in results],
+        [_metadata(one) for one in results],
+    )
+
+
+async def make_partitions(conn: Connection, days: Iterable[date]) -> list[str]:
+    """Make the months of these days, where they are missing; return the names of those made. Call inside a transaction.
+
+    A month of which the default partition holds rows cannot be split off any more: its rows go on to be kept there.
+    """
+    await conn.execute(SQL_LOCK_PARTITIONS)
+    made = []
+    for first in sorted({day.replace(day=1) for day in days}):
+        name = f"watch_server_logs_{first:%Y_%m}"
+        begin, end = _midnight(first), _midnight(_next_month(first))
+        if await conn.fetchval(SQL_PARTITION_EXISTS, name) or await conn.fetchval(SQL_DEFAULT_HOLDS, begin, end):
+            continue
+        await conn.execute(f"create table {name} partition of watch_server_logs for values from ('{begin:%Y-%m-%d}+00') to ('{end:%Y-%m-%d}+00')")
+        made.append(name)
+    return made
+
+
+def _metadata(one: CheckResult) -> str:
+    return json.dumps({"phases": one.phases.model_dump(exclude_none=True), "endpoint": one.endpoint, "method": one.method})
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _next_month(first: date) -> date:
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _stored(row: "asyncpg.Record | None") -> Stored:
+    if row is None:
+        msg = "a statement that returns its row returned none"
+        raise LookupError(msg)
+    fields: dict[str, Any] = dict(row)
+    beside = {name: fields.pop(name) for name in ("status", "status_version", "version", "revision", "created_at", "updated_at", "removed_at")}
+    return Stored(Definition(**fields), **beside)
