@@ -1,0 +1,98 @@
+"""`python -m services.aggregator`: settings, resources, wiring, run."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from services.aggregator import partitions, usecases
+from services.aggregator.consumers import Storing, Wiring, answer, subscribe_checks, subscribe_events, watch_silence
+from services.aggregator.settings import AggregatorSettings
+from shared.clock import Clock, utc_now
+from shared.consuming import consuming, open_consumer
+from shared.database import Pool, is_transient, open_pool, transaction
+from shared.health import Health
+from shared.messaging import open_publisher
+from shared.migrate import wait_for_schema
+from shared.outbox import relaying
+from shared.runtime import background, run
+from shared.settings import load
+from shared.telemetry import logger
+
+NAME = "aggregator"
+MIGRATIONS = Path(__file__).parent / "migrations"
+MINUTE_S = 60.0
+
+log = logger(__name__)
+
+
+async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
+    """Look for silent services for ever; while the database is away, look again later."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await watch_silence(wiring)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            wiring.storing.unsettle()
+            log.warning("cannot look for silent services now", reason=str(error))
+
+
+async def prepare(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
+    """Make partitions ahead, bring downtime up to date and forget what is old; all of it may be repeated."""
+    async with transaction(pool) as conn:
+        made = await partitions.make(conn, today=clock().date(), ahead=months_ahead)
+    async with transaction(pool) as conn:
+        await usecases.keep_house(conn, now=clock())
+    if made:
+        log.info("partitions made", names=made)
+
+
+async def prepare_again(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
+    """Prepare soon after each midnight, UTC; while the database is away, try again."""
+    done = clock().date()
+    while True:
+        await asyncio.sleep(MINUTE_S)
+        if clock().date() == done:
+            continue
+        try:
+            await prepare(pool, clock=clock, months_ahead=months_ahead)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot prepare the day yet", reason=str(error))
+        else:
+            done = clock().date()
+
+
+def main() -> None:
+    """Run one aggregator until it is told to stop."""
+    settings = load(AggregatorSettings)
+
+    async def start(stack: AsyncExitStack, health: Health) -> None:
+        url = settings.broker_url.get_secret_value()
+        pool = await stack.enter_async_context(
+            open_pool(settings.database_url.get_secret_value(), name=NAME, health=health, size=settings.database_pool_size)
+        )
+        await wait_for_schema(pool, schema=NAME, folder=MIGRATIONS, health=health)
+        await prepare(pool, clock=utc_now, months_ahead=settings.partition_months_ahead)
+        publisher = await stack.enter_async_context(open_publisher(url, name=f"{NAME} publisher", health=health))
+        relay = await stack.enter_async_context(relaying(pool, publisher, health))
+        consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
+        wiring = Wiring(consumer, pool, relay, utc_now, Storing())
+        subscribe_checks(wiring, max_messages=settings.batch_max_messages, max_wait_s=settings.batch_max_wait_s)
+        subscribe_events(wiring)
+        answer(wiring)
+        await stack.enter_async_context(consuming(consumer))
+        jobs = {
+            "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
+            "daily": lambda: prepare_again(pool, clock=utc_now, months_ahead=settings.partition_months_ahead),
+        }
+        for name, job in jobs.items():
+            await stack.enter_async_context(background(health, name, job))
+
+    run(NAME, settings, start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The edge: messages and requests in, one use case each."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from faststream.exceptions import IncorrectState
+
+from services.aggregator import usecases
+from services.aggregator.domain.intake import Intake, look
+from shared.clock import Clock
+from shared.consuming import Consumer, subscribe, subscribe_batches
+from shared.contracts.checks import CheckBatchV1
+from shared.contracts.commands import AGGREGATOR_RPC, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
+from shared.contracts.envelope import Event
+from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
+from shared.database import Pool, is_transient, transaction
+from shared.outbox import Relay
+from shared.rpc import serve
+from shared.topology import AGGREGATOR_CHECKS, AGGREGATOR_EVENTS
+
+ASK_S = 2.0
+"""How long the broker may take to say what is waiting."""
+
+
+class Storing:
+    """Whether the last results that came could be stored, and since when results are taken as they come."""
+
+    def __init__(self) -> None:
+        """Begin as able."""
+        self.able = True
+        self._intake = Intake()
+
+    def look(self, *, now: datetime, waiting: int | None) -> datetime | None:
+        """Return since when silence is the services' own, or None if it may be ours. `waiting`: messages in the queue, None if unknown."""
+        self._intake = look(self._intake, now=now, waiting=waiting, storing=self.able)
+        return self._intake.settled_since
+
+    def unsettle(self) -> None:
+        """Begin anew to measure silence: nothing could be looked up."""
+        self._intake = Intake()
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What messages are handled with."""
+
+    consumer: Consumer
+    pool: Pool
+    relay: Relay
+    clock: Clock
+    storing: Storing
+
+
+def subscribe_checks(wiring: Wiring, *, max_messages: int, max_wait_s: float) -> None:
+    """Fold batches of results, many in one transaction."""
+    pool, clock, storing = wiring.pool, wiring.clock, wiring.storing
+
+    async def on_batches(batches: list[Event[CheckBatchV1]]) -> None:
+        try:
+            await usecases.introduce_strangers(pool, batches)
+            async with transaction(pool) as conn:
+                folded = await usecases.fold(conn, batches, now=clock())
+        except Exception as error:
+            storing.able = not is_transient(error)  # such a list is held, and with it all that comes after
+            raise
+        storing.able = True
+        if folded.changed:
+            wiring.relay.wake()
+
+    subscribe_batches(wiring.consumer, AGGREGATOR_CHECKS, CheckBatchV1, on_batches, max_messages=max_messages, max_wait_s=max_wait_s)
+
+
+def subscribe_events(wiring: Wiring) -> None:
+    """Follow what others say of services and incidents."""
+    pool, relay, clock = wiring.pool, wiring.relay, wiring.clock
+
+    async def on_definition(event: Event[Any]) -> None:
+        async with transaction(pool) as conn:
+            await usecases.learn_service(conn, str(event.id), event.data.service, removed_at=None, now=clock())
+        relay.wake()
+
+    async def on_removed(event: Event[ServiceRemovedV1]) -> None:
+        async with transaction(pool) as conn:
+            await usecases.learn_service(conn, str(event.id), event.data.service, removed_at=event.data.removed_at, now=clock())
+        relay.wake()
+
+    async def on_incident(event: Event[Any]) -> None:
+        async with transaction(pool) as conn:
+            await usecases.count_incident(conn, str(event.id), event.data.incident, now=clock())
+        relay.wake()
+
+    subscribe(
+        wiring.consumer,
+        AGGREGATOR_EVENTS,
+        {
+            ServiceRegisteredV1: on_definition,
+            ServiceUpdatedV1: on_definition,
+            ServiceRemovedV1: on_removed,
+            IncidentOpenedV1: on_incident,
+            IncidentUpdatedV1: on_incident,
+            IncidentResolvedV1: on_incident,
+        },
+    )
+
+
+def answer(wiring: Wiring) -> None:
+    """Answer deep reads."""
+    pool, clock = wiring.pool, wiring.clock
+
+    async def overview(_params: Nothing) -> Overview:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await usecases.overview(conn)
+
+    async def uptime(params: UptimeQuery) -> Uptime:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await usecases.read_uptime(conn, params, now=clock())
+
+    serve(wiring.consumer, AGGREGATOR_RPC, {STATUS_OVERVIEW: overview, UPTIME_READ: uptime})
+
+
+async def watch_silence(wiring: Wiring) -> int:
+    """Look once whether services fell silent; return how many regions did."""
+    settled_since = wiring.storing.look(now=wiring.clock(), waiting=await waiting(wiring.consumer))
+    if settled_since is None:
+        return 0
+    total = 0
+    while silent := await usecases.declare_silent(wiring.pool, settled_since=settled_since, now=wiring.clock()):
+        total += silent
+        wiring.relay.wake()
+    return total
+
+
+async def waiting(consumer: Consumer) -> int | None:
+    """Return how many messages of results lie in the queue, not yet given to any replica; None if the broker does not say."""
+    try:
+        async with asyncio.timeout(ASK_S):
+            channel = await consumer.broker.config.channel_manager.get_channel()
+            queue = await channel.declare_queue(AGGREGATOR_CHECKS.name, passive=True, robust=False)
+    except (AMQPError, ChannelInvalidStateError, IncorrectState, OSError, TimeoutError, RuntimeError):
+        return None  # the intake then counts as not settled, which is what it is
+    count: int | None = queue.declaration_result.message_count
+    return count

@@ -1,0 +1,177 @@
+"""The status of a service, as a function of the newest outcomes of each region.
+
+A region is judged by its newest 32 outcomes in the order of their slots, on top of a base: the condition in which the outcomes
+before them had left it. A slot counts once, and the order in which outcomes arrive changes nothing, as long as none comes so late
+that 32 newer ones of its region came before it; such a one is counted in the day's records, and no longer moves the status.
+
+- From unknown, one success makes a region up; `failure` failures in a row make it down.
+- An up region is down after `failure` failures in a row, a down region is up after `recovery` successes in a row.
+- A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
+
+Slots are milliseconds since 1970, UTC.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.contracts.codes import Status
+
+WINDOW = 32
+"""How many outcomes of a region are kept to be judged again when a late one comes."""
+SILENT_INTERVALS = 2.5
+SILENT_AT_LEAST_MS = 3_000
+PROOF_PER_REGION = 5
+PROOF_IN_ALL = 20
+
+
+class Condition(StrEnum):
+    """What is known of a service from one region."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+
+
+class Observation(NamedTuple):
+    """The known outcome of one slot."""
+
+    slot: int
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How many outcomes in a row it takes."""
+
+    failure: int
+    recovery: int
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A condition, the slot since when it is so, and the present streak: successes above zero, failures below."""
+
+    condition: Condition = Condition.UNKNOWN
+    since: int = 0
+    streak: int = 0
+    streak_since: int = 0
+
+    def after(self, seen: Observation, thresholds: Thresholds) -> "Course":
+        """Return the course after one more outcome, of a later slot."""
+        goes_on = self.streak != 0 and (self.streak > 0) == seen.healthy
+        streak = (self.streak if goes_on else 0) + (1 if seen.healthy else -1)
+        streak_since = self.streak_since if goes_on else seen.slot
+        if seen.healthy:
+            enough = 1 if self.condition is Condition.UNKNOWN else thresholds.recovery
+            turned = self.condition is not Condition.UP and streak >= enough
+        else:
+            turned = self.condition is not Condition.DOWN and -streak >= thresholds.failure
+        if turned:
+            return Course(Condition.UP if seen.healthy else Condition.DOWN, streak_since, streak, streak_since)
+        return Course(self.condition, self.since, streak, streak_since)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What is remembered of one service from one region. `window` ascends by slot; `base` is the course before it."""
+
+    name: str
+    base: Course = Course()
+    base_slot: int = -1
+    window: tuple[Observation, ...] = ()
+
+    @property
+    def newest_slot(self) -> int:
+        """The newest slot with a known outcome; -1 if there never was one."""
+        return self.window[-1].slot if self.window else self.base_slot
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot)."""
+
+    status: Status
+    since: int | None = None
+    up: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    proof: tuple[tuple[str, int], ...] = ()
+
+
+def silent_after_ms(*, check_interval: int, timeout: int) -> int:
+    """Return after how long without an outcome nothing is known any more: 2.5 intervals and a timeout, at least 3 s. All in ms."""
+    return max(SILENT_AT_LEAST_MS, int(SILENT_INTERVALS * check_interval) + timeout)
+
+
+def observe(region: Region, seen: Iterable[Observation], thresholds: Thresholds) -> Region:
+    """Return the region with more outcomes, in whatever order they come. A slot that is known, or older than the base, changes nothing."""
+    known = {one.slot: one for one in region.window}
+    for one in seen:
+        if one.slot > region.base_slot:
+            known.setdefault(one.slot, one)
+    ordered = [known[slot] for slot in sorted(known)]
+    base, base_slot = region.base, region.base_slot
+    for one in ordered[:-WINDOW]:
+        base, base_slot = base.after(one, thresholds), one.slot
+    return Region(region.name, base, base_slot, tuple(ordered[-WINDOW:]))
+
+
+def silenced(region: Region) -> Region:
+    """Return the region after it fell silent: what was known is past, and the next outcome begins from unknown."""
+    return replace(region, base=Course(), base_slot=region.newest_slot, window=())
+
+
+def course(region: Region, thresholds: Thresholds) -> Course:
+    """Return how a region is, all its outcomes considered."""
+    present = region.base
+    for one in region.window:
+        present = present.after(one, thresholds)
+    return present
+
+
+def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: int) -> Verdict:
+    """Return the status over all regions: every known one down is `mo`, some are `po`, none is `o`; nothing known is `nd`."""
+    courses = {region.name: course(region, thresholds) for region in regions}
+    ups = {name: one.since for name, one in courses.items() if one.condition is Condition.UP}
+    downs = {name: one.since for name, one in courses.items() if one.condition is Condition.DOWN}
+    silent = {region.name: region.newest_slot + check_interval for region in regions if not region.window}
+    status = _status(up=bool(ups), down=bool(downs))
+    since = _since(status, ups, downs, silent)
+    tell = {Status.OPERATIONAL: ups, Status.NO_DATA: silent}.get(status, downs)
+    proof = [(region.name, slot) for region in regions if region.name in tell for slot in _proof(region, courses[region.name])]
+    return Verdict(status, since, tuple(sorted(ups)), tuple(sorted(downs)), tuple(sorted(silent)), tuple(proof[:PROOF_IN_ALL]))
+
+
+def _status(*, up: bool, down: bool) -> Status:
+    if up and down:
+        return Status.PARTIAL_OUTAGE
+    if down:
+        return Status.MAJOR_OUTAGE
+    return Status.OPERATIONAL if up else Status.NO_DATA
+
+
+def _since(status: Status, ups: dict[str, int], downs: dict[str, int], silent: dict[str, int]) -> int | None:
+    """Since when the whole is so: all are down since the last one fell; some are since the first of them did, and the first of the others rose.
+
+    A region that fell silent may have been what held the whole in its former status, so it cannot be older than that.
+    """
+    match status:
+        case Status.NO_DATA:
+            moments = list(silent.values())
+        case Status.OPERATIONAL:
+            moments = [*ups.values(), *silent.values()]
+        case Status.MAJOR_OUTAGE:
+            moments = [*downs.values(), *silent.values()]
+        case _:
+            moments = [min(ups.values()), min(downs.values()), *silent.values()]
+    return max(moments, default=None)
+
+
+def _proof(region: Region, present: Course) -> list[int]:
+    """Return the slots of the first outcomes that made a region what it is, or the last one heard of a silent region."""
+    if not region.window:
+        return [region.base_slot]
+    told = present.condition is Condition.UP
+    return [one.slot for one in region.window if one.slot >= present.since and one.healthy == told][:PROOF_PER_REGION]

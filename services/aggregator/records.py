@@ -1,0 +1,222 @@
+"""SQL of the records: each check once in api_response_times, and each day in api_call_logs, uptime_records and day_sketch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from services.aggregator.domain.day import Span, Tally, day_bounds, day_status, uptime_percentage
+from services.aggregator.sketch import Sketch
+from services.aggregator.store import moment
+from shared.contracts.checks import CheckResult
+from shared.contracts.codes import ErrorType, Outcome, Status
+from shared.contracts.status import CheckEvidence, UptimeDay
+from shared.database import Connection
+
+ServiceDay = tuple[str, date]
+
+SUCCESS = {Outcome.HEALTHY: True, Outcome.FAILED: False, Outcome.UNKNOWN: None}
+
+SQL_INSERT_CHECKS = """
+insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
+                                error_type, error_message, endpoint, method, source)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::boolean[],
+                     $8::double precision[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+    on conflict do nothing
+returning id"""
+
+SQL_LOAD_DAYS = """
+select l.service_id, l.date, l.successful_calls, l.failed_calls, l.response_time_count, l.response_time_sum_us,
+       l.min_response_time, l.max_response_time, s.sketch
+  from unnest($1::text[], $2::date[]) as asked (service_id, date)
+  join api_call_logs l using (service_id, date)
+  left join day_sketch s using (service_id, date)"""
+
+SQL_SAVE_CALL_LOGS = """
+insert into api_call_logs (service_id, date, total_calls, successful_calls, failed_calls, response_time_count, response_time_sum_us,
+                           avg_response_time, min_response_time, max_response_time, p50_response_time, p95_response_time, p99_response_time,
+                           uptime_percentage)
+select * from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::double precision[],
+                     $9::double precision[], $10::double precision[], $11::double precision[], $12::double precision[],
+                     $13::double precision[], $14::numeric[])
+    on conflict (service_id, date) do update
+   set total_calls = excluded.total_calls, successful_calls = excluded.successful_calls, failed_calls = excluded.failed_calls,
+       response_time_count = excluded.response_time_count, response_time_sum_us = excluded.response_time_sum_us,
+       avg_response_time = excluded.avg_response_time, min_response_time = excluded.min_response_time,
+       max_response_time = excluded.max_response_time, p50_response_time = excluded.p50_response_time,
+       p95_response_time = excluded.p95_response_time, p99_response_time = excluded.p99_response_time,
+       uptime_percentage = excluded.uptime_percentage"""
+
+SQL_SAVE_UPTIME = """
+insert into uptime_records (service_id, date, status, uptime_percentage, total_checks, successful_checks, failed_checks, avg_response_time)
+select * from unnest($1::text[], $2::date[], $3::text[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[], $8::double precision[])
+    on conflict (service_id, date) do update
+   set status = excluded.status, uptime_percentage = excluded.uptime_percentage, total_checks = excluded.total_checks,
+       successful_checks = excluded.successful_checks, failed_checks = excluded.failed_checks, avg_response_time = excluded.avg_response_time"""
+
+SQL_SAVE_SKETCHES = """
+insert into day_sketch (service_id, date, sketch) select * from unnest($1::text[], $2::date[], $3::bytea[])
+    on conflict (service_id, date) do update set sketch = excluded.sketch"""
+
+SQL_READ_DAYS = """
+select u.date, u.status, u.uptime_percentage, u.total_checks, u.successful_checks, u.failed_checks, u.avg_response_time,
+       l.p50_response_time, l.p95_response_time, l.p99_response_time
+  from uptime_records u left join api_call_logs l using (service_id, date)
+ where u.service_id = $1 and u.date between $2 and $3"""
+
+SQL_EVIDENCE = """
+select id, region, scheduled_at, outcome, status_code, error_type, error_message, response_time
+  from api_response_times join unnest($2::text[], $3::timestamptz[]) as asked (region, scheduled_at) using (region, scheduled_at)
+ where service_id = $1                                                          -- served by api_response_times_by_service
+ order by scheduled_at, region"""
+
+SQL_SPANS = """
+select started_at, ended_at from status_interval
+ where service_id = $1 and status = $2 and started_at < $4 and (ended_at is null or ended_at > $3)
+ order by started_at"""
+
+SQL_REFRESH_DOWNTIME = """
+update api_call_logs l
+   set total_downtime_minutes = round((
+       select coalesce(sum(extract(epoch from least(coalesce(i.ended_at, $3), day.ends) - greatest(i.started_at, day.begins))), 0)
+         from status_interval i, (select l.date::timestamp at time zone 'utc' as begins, (l.date + 1)::timestamp at time zone 'utc' as ends) day
+        where i.service_id = l.service_id and i.status = 'mo' and i.started_at < least(day.ends, $3) and coalesce(i.ended_at, $3) > day.begins
+       )::numeric / 60, 2)
+ where l.date between $1 and $2
+   and ($4::text is null or l.service_id = $4)
+   and exists (select from status_interval i where i.service_id = l.service_id and i.status = 'mo'
+                and i.started_at < (l.date + 1)::timestamp at time zone 'utc'
+                and (i.ended_at is null or i.ended_at > l.date::timestamp at time zone 'utc'))"""
+
+
+async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, str]]) -> set[UUID]:
+    """Store checks, each with the checker that measured it, and return the ids of those that were not there yet."""
+    results = [result for result, _ in checks]
+    rows = await conn.fetch(
+        SQL_INSERT_CHECKS,
+        [one.id for one in results],
+        [one.service_id for one in results],
+        [one.region for one in results],
+        [one.scheduled_at for one in results],
+        [one.checked_at for one in results],
+        [one.outcome.value for one in results],
+        [SUCCESS[one.outcome] for one in results],
+        [one.response_time_ms for one in results],
+        [one.status_code for one in results],
+        [None if one.error_type is None else one.error_type.value for one in results],
+        [_storable(one.error_message) for one in results],
+        [_storable(one.endpoint) for one in results],
+        [_storable(one.method) for one in results],
+        [source for _, source in checks],
+    )
+    return {row["id"] for row in rows}
+
+
+def _storable(text: str | None) -> str | None:
+    """PostgreSQL's text holds no NUL; what a checked server answered may."""
+    return None if text is None else text.replace("\x00", "")
+
+
+@dataclass(slots=True)
+class DayRecord:
+    """A service's day: counts, and the sketch of its response times."""
+
+    tally: Tally
+    sketch: Sketch
+
+
+async def load_days(conn: Connection, days: Sequence[ServiceDay]) -> dict[ServiceDay, DayRecord]:
+    """Return the records of days that have one. The services are locked by the caller."""
+    rows = await conn.fetch(SQL_LOAD_DAYS, [service_id for service_id, _ in days], [day for _, day in days])
+    return {
+        (row["service_id"], row["date"]): DayRecord(
+            Tally(
+                row["successful_calls"],
+                row["failed_calls"],
+                row["response_time_count"],
+                row["response_time_sum_us"],
+                row["min_response_time"],
+                row["max_response_time"],
+            ),
+            Sketch(row["sketch"]),
+        )
+        for row in rows
+    }
+
+
+async def save_days(conn: Connection, days: Mapping[ServiceDay, DayRecord]) -> None:
+    """Save the records of days, one statement for each table."""
+    services, dates = [service_id for service_id, _ in days], [day for _, day in days]
+    tallies = [record.tally for record in days.values()]
+    percentiles = [record.sketch.percentiles() for record in days.values()]
+    total, ok, failed = [one.total for one in tallies], [one.successful for one in tallies], [one.failed for one in tallies]
+    uptime, average = [uptime_percentage(one.successful, one.total) for one in tallies], [one.avg_ms for one in tallies]
+    await conn.execute(
+        SQL_SAVE_CALL_LOGS,
+        services,
+        dates,
+        total,
+        ok,
+        failed,
+        [one.response_count for one in tallies],
+        [one.response_sum_us for one in tallies],
+        average,
+        [one.min_ms for one in tallies],
+        [one.max_ms for one in tallies],
+        [one.p50 if one else None for one in percentiles],
+        [one.p95 if one else None for one in percentiles],
+        [one.p99 if one else None for one in percentiles],
+        uptime,
+    )
+    statuses = [day_status(one.successful, one.total).value for one in tallies]
+    await conn.execute(SQL_SAVE_UPTIME, services, dates, statuses, uptime, total, ok, failed, average)
+    await conn.execute(SQL_SAVE_SKETCHES, services, dates, [record.sketch.to_bytes() for record in days.values()])
+
+
+async def read_days(conn: Connection, service_id: str, *, first: date, last: date) -> dict[date, UptimeDay]:
+    """Return the days of a service that have a record; downtime is left at zero."""
+    return {
+        row["date"]: UptimeDay(
+            service_id=service_id,
+            date=row["date"].isoformat(),
+            status=Status(row["status"]),
+            uptime_percentage=None if row["uptime_percentage"] is None else float(row["uptime_percentage"]),
+            total_checks=row["total_checks"],
+            successful_checks=row["successful_checks"],
+            failed_checks=row["failed_checks"],
+            avg_response_time=row["avg_response_time"],
+            p50_response_time=row["p50_response_time"],
+            p95_response_time=row["p95_response_time"],
+            p99_response_time=row["p99_response_time"],
+        )
+        for row in await conn.fetch(SQL_READ_DAYS, service_id, first, last)
+    }
+
+
+async def spans(conn: Connection, service_id: str, status: Status, *, first: date, last: date) -> list[Span]:
+    """Return the stretches of a status that touch the days from `first` to `last`, oldest first."""
+    rows = await conn.fetch(SQL_SPANS, service_id, status.value, day_bounds(first)[0], day_bounds(last)[1])
+    return [Span(row["started_at"], row["ended_at"]) for row in rows]
+
+
+async def evidence(conn: Connection, service_id: str, proof: Sequence[tuple[str, int]]) -> tuple[CheckEvidence, ...]:
+    """Return the checks of some (region, slot) pairs, oldest first."""
+    rows = await conn.fetch(SQL_EVIDENCE, service_id, [region for region, _ in proof], [moment(slot) for _, slot in proof])
+    return tuple(
+        CheckEvidence(
+            id=row["id"],
+            region=row["region"],
+            scheduled_at=row["scheduled_at"],
+            outcome=Outcome(row["outcome"]),
+            status_code=row["status_code"],
+            error_type=None if row["error_type"] is None else ErrorType(row["error_type"]),
+            error_message=row["error_message"],
+            response_time_ms=row["response_time"],
+        )
+        for row in rows
+    )
+
+
+async def refresh_downtime(conn: Connection, *, first: date, last: date, now: datetime, service_id: str | None = None) -> None:
+    """Set total_downtime_minutes of the days that an outage touches; of one service, or of all."""
+    await conn.execute(SQL_REFRESH_DOWNTIME, first, last, now, service_id)

@@ -1,0 +1,225 @@
+"""What the aggregator does, each in one transaction: lock, decide, save, append to the outbox."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from math import isfinite
+
+from prometheus_client import Counter, Histogram
+
+from services.aggregator import records, statuses, store
+from services.aggregator.domain.day import Span, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.domain.verdict import Observation, Region, observe, silenced
+from services.aggregator.records import DayRecord, ServiceDay
+from services.aggregator.sketch import Sketch
+from services.aggregator.store import Service
+from shared import inbox
+from shared.contracts.checks import CheckBatchV1, CheckResult
+from shared.contracts.codes import Outcome, Status
+from shared.contracts.commands import Overview, Problem, Uptime, UptimeQuery
+from shared.contracts.envelope import Event
+from shared.contracts.incidents import Incident
+from shared.contracts.services import ServiceDefinition
+from shared.contracts.status import UptimeDay
+from shared.database import Connection, Pool, transaction
+from shared.rpc import Refused
+
+CHECKS = Counter("sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"])
+FOLD_SECONDS = Histogram("sla_aggregator_fold_seconds", "Time of one transaction that folds results")
+AGE_SECONDS = Histogram(
+    "sla_aggregator_check_age_seconds", "Age of the newest check of a transaction when it is folded", buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600)
+)
+SILENT_AT_ONCE = 500
+"""Most regions declared silent in one transaction, so that a great silence does not lock everything for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one fold did."""
+
+    stored: int
+    repeated: int
+    changed: int
+
+
+async def introduce_strangers(pool: Pool, batches: Sequence[Event[CheckBatchV1]]) -> None:
+    """Make rows for services that results name before their definitions came. On its own, before any lock is held: inserts wait too."""
+    named = {result.service_id for batch in batches for result in batch.data.results}
+    known = await pool.fetch("select id from service where id = any($1::text[])", list(named))
+    strangers = named - {row["id"] for row in known}
+    if strangers:
+        async with transaction(pool) as conn:
+            await store.introduce(conn, sorted(strangers))
+
+
+async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now: datetime) -> Folded:
+    """Add results to the raw rows, the days and the statuses. The services have rows: see `introduce_strangers`.
+
+    Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
+    serialization failure is transient, and the whole can be run again.
+    """
+    given = {result.id: (result, batch.data.checker) for batch in batches for result in batch.data.results}
+    if not given:
+        return Folded(0, 0, 0)
+    with FOLD_SECONDS.time():
+        services = await store.lock_services(conn, {result.service_id for result, _ in given.values()})
+        stored = await records.insert_checks(conn, list(given.values()))
+        fresh = [result for id_, (result, _) in given.items() if id_ in stored]
+        known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
+        await _add_to_days(conn, known)
+        changed = await _add_to_statuses(conn, services, known, now=now)
+        if changed:
+            await statuses.refresh_system(conn, now=now)
+    _count(fresh, repeated=len(given) - len(fresh), now=now)
+    return Folded(len(fresh), len(given) - len(fresh), changed)
+
+
+def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> None:
+    for outcome in Outcome:
+        CHECKS.labels(outcome.value).inc(sum(one.outcome is outcome for one in fresh))
+    CHECKS.labels("repeated").inc(repeated)
+    if fresh:
+        AGE_SECONDS.observe(max(0.0, (now - max(one.checked_at for one in fresh)).total_seconds()))
+
+
+async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
+    """Add results to the records of their days. Their services are locked, so nobody else changes those days meanwhile."""
+    by_day: dict[ServiceDay, list[CheckResult]] = defaultdict(list)
+    for one in known:
+        by_day[one.service_id, one.scheduled_at.date()].append(one)
+    if not by_day:
+        return
+    before = await records.load_days(conn, list(by_day))
+    after = {}
+    for day, results in by_day.items():
+        healthy = [one for one in results if one.outcome is Outcome.HEALTHY]
+        times = [one.response_time_ms for one in healthy if one.response_time_ms is not None and isfinite(one.response_time_ms) and one.response_time_ms >= 0]
+        more = tally(successful=len(healthy), failed=len(results) - len(healthy), response_times_ms=times)
+        record = before.get(day)
+        sketch = record.sketch if record else Sketch()
+        sketch.add(times)
+        after[day] = DayRecord(record.tally.plus(more) if record else more, sketch)
+    await records.save_days(conn, after)
+
+
+async def _add_to_statuses(conn: Connection, services: dict[str, Service], known: Sequence[CheckResult], *, now: datetime) -> int:
+    """Let results move the statuses of their services; return how many changed."""
+    seen: dict[tuple[str, str], list[Observation]] = defaultdict(list)
+    for one in known:
+        seen[one.service_id, one.region].append(Observation(store.slot_of(one.scheduled_at), one.outcome is Outcome.HEALTHY))
+    if not seen:
+        return 0
+    regions = await store.regions(conn, {service_id for service_id, _ in seen})
+    changed: list[tuple[str, Region]] = []
+    for (service_id, name), observations in seen.items():
+        before = regions[service_id].get(name, Region(name))
+        after = observe(before, observations, services[service_id].thresholds)
+        if after != before:
+            regions[service_id][name] = after
+            changed.append((service_id, after))
+    if not changed:
+        return 0
+    await store.save_regions(conn, changed)
+    touched = {service_id for service_id, _ in changed}
+    return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now)
+
+
+async def learn_service(conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime) -> None:
+    """Take over what a definition says, and conclude the status anew. What is older than what is known changes nothing."""
+    if not await inbox.claim(conn, event_id):
+        return
+    await store.introduce(conn, [definition.id])
+    before = (await store.lock_services(conn, [definition.id]))[definition.id]
+    removal = removed_at is not None and before.removed_at is None and definition.version == before.version
+    if definition.version <= before.version and not removal:
+        return
+    service = await store.learn(conn, definition, removed_at=removed_at)
+    regions = await store.regions(conn, [service.id])
+    if before.version > 0 and before.is_watched != service.is_watched:
+        await _forget_outcomes(conn, service.id, regions[service.id])
+    await statuses.judge(conn, [service], regions, now=now)
+    await statuses.refresh_system(conn, now=now)
+
+
+async def _forget_outcomes(conn: Connection, service_id: str, regions: dict[str, Region]) -> None:
+    """Begin from unknown: what was seen before a pause says nothing of what is after it."""
+    regions.update({name: silenced(region) for name, region in regions.items()})
+    if regions:
+        await store.save_regions(conn, [(service_id, region) for region in regions.values()])
+
+
+async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime) -> int:
+    """Say `nd` of services from which nothing comes any more; return how many regions fell silent.
+
+    Looked at again under lock, so that of two replicas one says it, and results that came meanwhile count.
+    """
+    async with pool.acquire() as conn:
+        suspects = await store.fell_silent(conn, settled_since=settled_since, now=now, limit=SILENT_AT_ONCE)
+    if not suspects:
+        return 0
+    async with transaction(pool) as conn:
+        services = await store.lock_services(conn, {service_id for service_id, _ in suspects})
+        silent = await store.fell_silent(conn, settled_since=settled_since, now=now, among=list(services))
+        if not silent:
+            return 0
+        regions = await store.regions(conn, {service_id for service_id, _ in silent})
+        for service_id, name in silent:
+            regions[service_id][name] = silenced(regions[service_id][name])
+        await store.save_regions(conn, [(service_id, regions[service_id][name]) for service_id, name in silent])
+        if await statuses.judge(conn, [services[one] for one in regions], regions, now=now):
+            await statuses.refresh_system(conn, now=now)
+    return len(silent)
+
+
+async def count_incident(conn: Connection, event_id: str, incident: Incident, *, now: datetime) -> None:
+    """Keep the number of active incidents: by what each is, not by counting events, so that repeats and disorder change nothing."""
+    if not await inbox.claim(conn, event_id):
+        return
+    await store.see_incident(conn, incident.id, version=incident.version, is_open=incident.resolved_at is None, started_at=incident.started_at)
+    await statuses.refresh_system(conn, now=now)
+
+
+async def keep_house(conn: Connection, *, now: datetime) -> None:
+    """Once a day: bring downtime minutes of outages that go on up to date, and forget old message ids."""
+    await records.refresh_downtime(conn, first=now.date() - timedelta(days=1), last=now.date(), now=now)
+    await inbox.forget(conn, now=now)
+
+
+async def overview(conn: Connection) -> Overview:
+    """Return the present status of every service and of the whole, as of one moment. Needs a repeatable read."""
+    return Overview(statuses=tuple(await store.statuses(conn)), system=await store.system(conn))
+
+
+async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime) -> Uptime:
+    """Return a service's days without gaps, today's as it is now. Raises `Refused` (404) for a service that was never heard of."""
+    service = await store.find_service(conn, query.service_id)
+    if service is None:
+        raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {query.service_id!r}."))
+    first = query.until - timedelta(days=query.days - 1)
+    recorded = await records.read_days(conn, service.id, first=first, last=query.until)
+    outages = await records.spans(conn, service.id, Status.MAJOR_OUTAGE, first=first, last=query.until)
+    inactive = await records.spans(conn, service.id, Status.EMPTY, first=first, last=query.until)
+    days = []
+    for step in range(query.days):
+        day = first + timedelta(days=step)
+        record = recorded.get(day) or _unrecorded(service, day, is_empty=_is_empty(service, day, inactive, now))
+        days.append(record.model_copy(update={"total_downtime_minutes": minutes_within(outages, day, now=now)}))
+    percentage = uptime_percentage(sum(one.successful_checks for one in days), sum(one.total_checks for one in days))
+    return Uptime(service_id=service.id, uptime_percentage=None if percentage is None else float(percentage), days=tuple(days))
+
+
+def _is_empty(service: Service, day: date, inactive: list[Span], now: datetime) -> bool:
+    return empty(day, created_at=service.created_at or now, removed_at=service.removed_at, inactive=inactive, now=now)
+
+
+def _unrecorded(service: Service, day: date, *, is_empty: bool) -> UptimeDay:
+    return UptimeDay(
+        service_id=service.id,
+        date=day.isoformat(),
+        status=Status.EMPTY if is_empty else Status.NO_DATA,
+        uptime_percentage=None,
+        total_checks=0,
+        successful_checks=0,
+        failed_checks=0,
+    )
