@@ -1,0 +1,1 @@
+"""How the product is run: containers, the local stack, the `sla-monitor` command, the demo."""

@@ -14,7 +14,7 @@ from tests.servers import Database, Run, Vhost
 
 @pytest.fixture(scope="session")
 def server_run(testrun_uid: str) -> Iterator[Run]:
-    """The servers of this test run; all workers share them."""
+    """Share the servers of this test run with its other workers."""
     run = Run(servers.run_folder(testrun_uid))
     yield run
     run.leave()
@@ -22,33 +22,34 @@ def server_run(testrun_uid: str) -> Iterator[Run]:
 
 @pytest.fixture(scope="session")
 def postgres(server_run: Run) -> str:
-    """URL of the server's maintenance database with a superuser's rights."""
+    """Give the URL of the server's maintenance database with a superuser's rights."""
     return server_run.server("postgresql").url("postgres")
 
 
 @pytest.fixture(scope="session")
-def migrated_template(server_run: Run) -> None:
-    """The template database with every migration applied, made once per run."""
+def template(server_run: Run) -> str:
+    """Make the template database, once per run, with every migration applied; give its name."""
     server = server_run.server("postgresql")
     server_run.once("template", lambda: servers.make_template(server_run, server))
+    return servers.TEMPLATE
 
 
 @pytest.fixture
-def database(server_run: Run, migrated_template: None) -> Iterator[Database]:
-    """A fresh database from the template."""
-    with servers.fresh_database(server_run, server_run.server("postgresql")) as fresh:
+def database(server_run: Run, template: str) -> Iterator[Database]:
+    """Give a fresh copy of the template."""
+    with servers.fresh_database(server_run, server_run.server("postgresql"), template) as fresh:
         yield fresh
 
 
 @pytest.fixture
 def vhost(server_run: Run) -> Iterator[Vhost]:
-    """A fresh virtual host."""
+    """Give a fresh virtual host."""
     with servers.fresh_vhost(server_run.server("rabbitmq")) as fresh:
         yield fresh
 
 
 @pytest.fixture
 def redis_url(server_run: Run) -> str:
-    """URL of a Redis database that no other test of this run uses."""
+    """Give the URL of a Redis database that no other test of this run uses."""
     server = server_run.server("redis")
     return server.url(str(servers.next_redis_database(server_run)))

@@ -153,15 +153,15 @@ def make_template(run: Run, server: Server) -> None:
 
 
 @contextmanager
-def fresh_database(run: Run, server: Server) -> Iterator[Database]:
-    """Give a copy of the migrated database, and drop it afterwards."""
+def fresh_database(run: Run, server: Server, template: str) -> Iterator[Database]:
+    """Give a copy of the template, and drop it afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     admin_url = server.url(name)
 
     async def create() -> None:
         conn = await asyncpg.connect(server.url("postgres"))
         try:
-            await conn.execute(f'create database "{name}" template "{TEMPLATE}"')
+            await conn.execute(f'create database "{name}" template "{template}"')
             await database.guard(conn, name)
         finally:
             await conn.close()

@@ -80,7 +80,7 @@ async def migrate(admin_url: str, passwords: Mapping[str, str]) -> dict[str, lis
     """Bring database, roles, rights and every service's tables up to date; returns the files applied per service.
 
     May run any number of times and several at once: they take turns. Passwords of existing roles become the given ones.
-    Raises OpsError when the server cannot be reached within a minute, CannotStart (shared.migrate) for a schema that does not fit this code.
+    Raises OpsError when the server cannot be reached within a minute, CannotStart for a schema that does not fit this code.
     """
     name = database_name(admin_url)
     async with _connected(_maintenance(admin_url)) as keeper:

@@ -3,14 +3,13 @@
 Works on 3.10 (Debian 12) and on 4.
 """
 
-import base64
 import os
 import secrets
 import signal
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from infra.ops import programs
 from infra.ops.errors import OpsError
@@ -117,10 +116,8 @@ def _environment(folder: Path, mapper_port: int) -> dict[str, str]:
 
 def _ready(http_port: int, password: str) -> bool:
     """Whether the virtual host is there: the last thing that comes up."""
-    request = urllib.request.Request(f"http://127.0.0.1:{http_port}/api/aliveness-test/%2F")
-    request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        answer = httpx.get(f"http://127.0.0.1:{http_port}/api/aliveness-test/%2F", auth=(USER, password), timeout=5, trust_env=False)
+    except httpx.TransportError:
         return False
+    return answer.is_success

@@ -1,8 +1,11 @@
 """Ports of the loopback interface that nobody listens on."""
 
+import random
 import socket
 
 from infra.ops.errors import OpsError
+
+BELOW_OUTGOING = range(10_000, 32_000)
 
 
 def is_free(port: int) -> bool:
@@ -26,9 +29,12 @@ def free_port(preferred: int | None = None) -> int:
 
 
 def free_block(size: int, preferred: int | None = None) -> int:
-    """Return the first of `size` free ports in a row: at the preferred place if it is free. Raises OpsError."""
-    for first in [*([preferred] if preferred else []), *(free_port() for _ in range(50))]:
-        if first + size < 65_000 and all(is_free(port) for port in range(first, first + size)):
+    """Return the first of `size` free ports in a row: at the preferred place if it is free. Raises OpsError.
+
+    Looked for below the ports that outgoing connections are given, which come and go by the thousand.
+    """
+    for first in [*([preferred] if preferred else []), *random.sample(BELOW_OUTGOING, 100)]:
+        if all(is_free(port) for port in range(first, first + size)):
             return first
     message = f"no {size} free ports in a row on the loopback interface"
     raise OpsError(message)

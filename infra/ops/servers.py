@@ -1,6 +1,6 @@
 """PostgreSQL, RabbitMQ and Redis of our own: private instances in a folder, on loopback ports, without touching the system's.
 
-What runs is written to `<folder>/<kind>.json` (readable by the owner only: passwords are in it), so that another program can find and stop it.
+What runs is written to `<folder>/<kind>.json` (readable by the owner only: passwords are in it), for whoever is to find and stop it.
 Passwords and node names live as long as the data; ports stay the same between two starts when they are free.
 """
 

@@ -40,7 +40,7 @@ class AdminSettings(BaseSettings):
     model_config = _CONFIG
 
     admin_database_url: SecretStr = Field(
-        description="postgresql://admin:password@host:port/sla_monitor with a role that may make databases and roles; used by `sla-monitor db` only"
+        description="postgresql://admin:password@host:port/sla_monitor, a role that may make databases and roles; for `sla-monitor db` only"
     )
 
 

@@ -11,6 +11,7 @@ from infra.demo.__main__ import Switchboard
 from infra.demo.targets import HTTP_IDS, IDS, TCP_ID, port_of
 from infra.ops.ports import free_block
 from infra.ops.settings import DemoSettings
+from tests.waiting import until
 
 SIX_AND_CONTROL = len(IDS) + 1
 
@@ -21,9 +22,7 @@ async def control() -> AsyncIterator[str]:
     stop = asyncio.Event()
     serving = asyncio.create_task(Switchboard(settings).serve(stop))
     url = f"http://127.0.0.1:{settings.demo_port}"
-    async with asyncio.timeout(5):
-        while not await reachable(settings.demo_port):
-            await asyncio.sleep(0)
+    await until(lambda: reachable(settings.demo_port), within_s=5, what="the demo listens")
     yield url
     stop.set()
     await serving

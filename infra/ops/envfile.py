@@ -1,0 +1,24 @@
+"""`.env`: made once from `.env.example`, with every empty password filled in."""
+
+import re
+import secrets
+from pathlib import Path
+
+_EMPTY_PASSWORD = re.compile(r"^(SLA_\w*PASSWORD)=$", re.MULTILINE)
+
+
+def filled(example: str) -> str:
+    """Return the example with a generated password wherever one is missing. Hexadecimal: safe in URLs and in shells."""
+    return _EMPTY_PASSWORD.sub(lambda found: f"{found[1]}={secrets.token_hex(16)}", example)
+
+
+def make(folder: Path) -> bool:
+    """Write `.env` beside `.env.example`, readable by its owner only, unless there is one. Returns whether it was made."""
+    target = folder / ".env"
+    if target.exists():
+        return False
+    partial = folder / ".env.partial"
+    partial.touch(mode=0o600)
+    partial.write_text(filled((folder / ".env.example").read_text(encoding="utf-8")), encoding="utf-8")
+    partial.replace(target)
+    return True
