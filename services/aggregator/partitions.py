@@ -38,7 +38,9 @@ async def _make_month(conn: Connection, name: str, first: datetime, end: datetim
     # made beside the parent and attached: `create … partition of` would shut out everybody who reads or writes meanwhile
     await conn.execute(f"create table {name} (like api_response_times including all)")
     await conn.execute(SQL_MOVE.format(name=name), first, end)
-    await conn.execute(f"alter table api_response_times attach partition {name} for values from ('{first.isoformat()}') to ('{end.isoformat()}')")
+    await conn.execute(
+        f"alter table api_response_times attach partition {name} for values from ('{first.isoformat()}') to ('{end.isoformat()}')"
+    )
 
 
 def _midnight(day: date) -> datetime:

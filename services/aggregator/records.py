@@ -34,8 +34,8 @@ select l.service_id, l.date, l.successful_calls, l.failed_calls, l.response_time
 
 SQL_SAVE_CALL_LOGS = """
 insert into api_call_logs (service_id, date, total_calls, successful_calls, failed_calls, response_time_count, response_time_sum_us,
-                           avg_response_time, min_response_time, max_response_time, p50_response_time, p95_response_time, p99_response_time,
-                           uptime_percentage)
+                           avg_response_time, min_response_time, max_response_time,
+                           p50_response_time, p95_response_time, p99_response_time, uptime_percentage)
 select * from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::double precision[],
                      $9::double precision[], $10::double precision[], $11::double precision[], $12::double precision[],
                      $13::double precision[], $14::numeric[])
@@ -79,8 +79,10 @@ SQL_REFRESH_DOWNTIME = """
 update api_call_logs l
    set total_downtime_minutes = round((
        select coalesce(sum(extract(epoch from least(coalesce(i.ended_at, $3), day.ends) - greatest(i.started_at, day.begins))), 0)
-         from status_interval i, (select l.date::timestamp at time zone 'utc' as begins, (l.date + 1)::timestamp at time zone 'utc' as ends) day
-        where i.service_id = l.service_id and i.status = 'mo' and i.started_at < least(day.ends, $3) and coalesce(i.ended_at, $3) > day.begins
+         from status_interval i,
+              (select l.date::timestamp at time zone 'utc' as begins, (l.date + 1)::timestamp at time zone 'utc' as ends) day
+        where i.service_id = l.service_id and i.status = 'mo'
+          and i.started_at < least(day.ends, $3) and coalesce(i.ended_at, $3) > day.begins
        )::numeric / 60, 2)
  where l.date between $1 and $2
    and ($4::text is null or l.service_id = $4)

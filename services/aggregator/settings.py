@@ -8,7 +8,13 @@ from shared.settings import ServiceSettings
 class AggregatorSettings(ServiceSettings):
     """What can be chosen for one aggregator process. Replicas may differ."""
 
-    batch_max_messages: int = Field(default=50, ge=1, le=500, description="Messages per transaction at most; more is cheaper and locks longer")
-    batch_max_wait_s: float = Field(default=0.02, gt=0, le=5, description="How long a transaction waits for more messages; each status change is later by this")
-    silence_look_s: float = Field(default=1.0, gt=0, le=4, description="How often silent services are looked for; no data is said later by this at most")
+    batch_max_messages: int = Field(
+        default=50, ge=1, le=500, description="Messages per transaction at most; more is cheaper and locks longer"
+    )
+    batch_max_wait_s: float = Field(
+        default=0.02, gt=0, le=5, description="How long a transaction waits for more messages; each status change is later by this"
+    )
+    silence_look_s: float = Field(
+        default=1.0, gt=0, le=4, description="How often silent services are looked for; no data is said later by this at most"
+    )
     partition_months_ahead: int = Field(default=2, ge=1, le=24, description="Months of api_response_times made before they begin")

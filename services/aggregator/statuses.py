@@ -60,7 +60,12 @@ async def _change(conn: Connection, service: Service, concluded: Verdict, before
     if before and before.status is Status.MAJOR_OUTAGE:
         await records.refresh_downtime(conn, first=before.since.date(), last=status.since.date(), now=now, service_id=service.id)
     event = make_event(
-        ServiceStatusChangedV1(status=status), source=SOURCE, subject=service.id, version=status.version, at=now, correlation_id=correlation_id()
+        ServiceStatusChangedV1(status=status),
+        source=SOURCE,
+        subject=service.id,
+        version=status.version,
+        at=now,
+        correlation_id=correlation_id(),
     )
     await outbox.append(conn, event)
     CHANGES.labels(status.status.value).inc()
@@ -111,10 +116,22 @@ async def refresh_system(conn: Connection, *, now: datetime) -> None:
     whole = system.overall(await store.counts_by_status(conn))
     active, last_at = await store.incident_counts(conn)
     after = (whole.overall, whole.operational, whole.total, active, last_at, whole.message)
-    if after == (before.overall_status, before.operational_services, before.total_services, before.active_incidents, before.last_incident_at, before.message):
+    if after == (
+        before.overall_status,
+        before.operational_services,
+        before.total_services,
+        before.active_incidents,
+        before.last_incident_at,
+        before.message,
+    ):
         return
     saved = await store.save_system(conn, whole, active_incidents=active, last_incident_at=last_at)
     event = make_event(
-        SystemStatusChangedV1(system=saved), source=SOURCE, subject="current", version=saved.version, at=now, correlation_id=correlation_id()
+        SystemStatusChangedV1(system=saved),
+        source=SOURCE,
+        subject="current",
+        version=saved.version,
+        at=now,
+        correlation_id=correlation_id(),
     )
     await outbox.append(conn, event)

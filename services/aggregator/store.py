@@ -59,10 +59,14 @@ select service_id, region, slots, healthy, base_condition, base_since, base_stre
   from region_state where service_id = any($1::text[]) order by service_id, region"""
 
 SQL_SAVE_REGIONS = """
-insert into region_state (service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
-select service_id, region, slots::bigint[], healthy::boolean[], base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::integer[], $8::bigint[], $9::bigint[], $10::timestamptz[])
-       as given (service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
+insert into region_state (service_id, region, slots, healthy,
+                          base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
+select service_id, region, slots::bigint[], healthy::boolean[],
+       base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[],
+              $5::text[], $6::bigint[], $7::integer[], $8::bigint[], $9::bigint[], $10::timestamptz[])
+       as given (service_id, region, slots, healthy,
+                 base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
     on conflict (service_id, region) do update
    set slots = excluded.slots, healthy = excluded.healthy, base_condition = excluded.base_condition, base_since = excluded.base_since,
        base_streak = excluded.base_streak, base_streak_since = excluded.base_streak_since, base_slot = excluded.base_slot,
@@ -90,7 +94,9 @@ SQL_CURRENT = "select service_id, version, status, started_at from status_interv
 
 SQL_END_INTERVAL = "update status_interval set ended_at = $2 where service_id = $1 and ended_at is null"
 
-SQL_BEGIN_INTERVAL = "insert into status_interval (service_id, version, status, started_at, detected_at, evidence) values ($1, $2, $3, $4, $5, $6)"
+SQL_BEGIN_INTERVAL = (
+    "insert into status_interval (service_id, version, status, started_at, detected_at, evidence) values ($1, $2, $3, $4, $5, $6)"
+)
 
 SQL_COUNTS = """
 select i.status, count(*) as number from status_interval i join service s on s.id = i.service_id
@@ -98,10 +104,13 @@ select i.status, count(*) as number from status_interval i join service s on s.i
 
 SQL_LOCK_SYSTEM = "select * from system_status where id = 'current' for update"
 SQL_SYSTEM = "select * from system_status where id = 'current'"
-SQL_INCIDENT_COUNTS = "select (select count(*) from incident_seen where is_open) as active, (select max(started_at) from incident_seen) as last_at"
+SQL_INCIDENT_COUNTS = (
+    "select (select count(*) from incident_seen where is_open) as active, (select max(started_at) from incident_seen) as last_at"
+)
 SQL_SAVE_SYSTEM = """
 update system_status
-   set overall_status = $1, operational_services = $2, total_services = $3, active_incidents = $4, last_incident_at = $5, message = $6, version = version + 1
+   set overall_status = $1, operational_services = $2, total_services = $3, active_incidents = $4, last_incident_at = $5, message = $6,
+       version = version + 1
  where id = 'current' returning *"""
 
 SQL_SEE_INCIDENT = """
@@ -212,7 +221,9 @@ async def begin_interval(conn: Connection, status: ServiceStatus) -> None:
     """End the open interval of a service where the new one begins."""
     await conn.execute(SQL_END_INTERVAL, status.service_id, status.since)
     evidence = status.evidence.model_dump(mode="json")
-    await conn.execute(SQL_BEGIN_INTERVAL, status.service_id, status.version, status.status.value, status.since, status.detected_at, evidence)
+    await conn.execute(
+        SQL_BEGIN_INTERVAL, status.service_id, status.version, status.status.value, status.since, status.detected_at, evidence
+    )
 
 
 async def statuses(conn: Connection, service_ids: Sequence[str] | None = None) -> list[ServiceStatus]:

@@ -28,7 +28,9 @@ from shared.rpc import Refused
 CHECKS = Counter("sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"])
 FOLD_SECONDS = Histogram("sla_aggregator_fold_seconds", "Time of one transaction that folds results")
 AGE_SECONDS = Histogram(
-    "sla_aggregator_check_age_seconds", "Age of the newest check of a transaction when it is folded", buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600)
+    "sla_aggregator_check_age_seconds",
+    "Age of the newest check of a transaction when it is folded",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600),
 )
 SILENT_AT_ONCE = 500
 """Most regions declared silent in one transaction, so that a great silence does not lock everything for long."""
@@ -94,7 +96,11 @@ async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
     after = {}
     for day, results in by_day.items():
         healthy = [one for one in results if one.outcome is Outcome.HEALTHY]
-        times = [one.response_time_ms for one in healthy if one.response_time_ms is not None and isfinite(one.response_time_ms) and one.response_time_ms >= 0]
+        times = [
+            one.response_time_ms
+            for one in healthy
+            if one.response_time_ms is not None and isfinite(one.response_time_ms) and one.response_time_ms >= 0
+        ]
         more = tally(successful=len(healthy), failed=len(results) - len(healthy), response_times_ms=times)
         record = before.get(day)
         sketch = record.sketch if record else Sketch()
@@ -125,7 +131,9 @@ async def _add_to_statuses(conn: Connection, services: dict[str, Service], known
     return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now)
 
 
-async def learn_service(conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime) -> None:
+async def learn_service(
+    conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime
+) -> None:
     """Take over what a definition says, and conclude the status anew. What is older than what is known changes nothing."""
     if not await inbox.claim(conn, event_id):
         return
@@ -176,7 +184,9 @@ async def count_incident(conn: Connection, event_id: str, incident: Incident, *,
     """Keep the number of active incidents: by what each is, not by counting events, so that repeats and disorder change nothing."""
     if not await inbox.claim(conn, event_id):
         return
-    await store.see_incident(conn, incident.id, version=incident.version, is_open=incident.resolved_at is None, started_at=incident.started_at)
+    await store.see_incident(
+        conn, incident.id, version=incident.version, is_open=incident.resolved_at is None, started_at=incident.started_at
+    )
     await statuses.refresh_system(conn, now=now)
 
 

@@ -95,4 +95,6 @@ def answer(wiring: Wiring) -> None:
         relay.wake()
         return incident
 
-    serve(wiring.consumer, INCIDENTS_RPC, {INCIDENTS_LIST: newest, INCIDENTS_GET: get, INCIDENTS_OPEN: open_by_hand, INCIDENTS_UPDATE: update})
+    serve(
+        wiring.consumer, INCIDENTS_RPC, {INCIDENTS_LIST: newest, INCIDENTS_GET: get, INCIDENTS_OPEN: open_by_hand, INCIDENTS_UPDATE: update}
+    )

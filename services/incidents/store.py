@@ -38,8 +38,9 @@ SQL_FIND = "select * from incident where id = $1"
 SQL_LOCK = "select * from incident where id = $1 for update"
 
 SQL_INSERT = """
-insert into incident (id, title, description, status, severity, priority, affected_services, started_at, identified_at, resolved_at, duration_minutes,
-                      impact_description, root_cause, resolution_notes, created_by, resolved_by, version, service_id, first_version, last_version)
+insert into incident (id, title, description, status, severity, priority, affected_services, started_at, identified_at, resolved_at,
+                      duration_minutes, impact_description, root_cause, resolution_notes, created_by, resolved_by, version,
+                      service_id, first_version, last_version)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
     on conflict (id) do nothing"""
 
@@ -48,7 +49,7 @@ update incident
    set title = $2, description = $3, status = $4, severity = $5, priority = $6, affected_services = $7, started_at = $8, identified_at = $9,
        resolved_at = $10, duration_minutes = $11, impact_description = $12, root_cause = $13, resolution_notes = $14, created_by = $15,
        resolved_by = $16, version = $17, service_id = $18, first_version = $19, last_version = $20
- where id = $1 and version = $17 - 1"""
+ where id = $1 and version < $17"""
 
 SQL_ADD_ENTRY = """
 insert into incident_update (id, incident_id, status, message, is_customer_visible, created_by, created_at, position)
@@ -133,10 +134,13 @@ async def entry_of(conn: Connection, entry_id: UUID) -> UUID | None:
     return found
 
 
-async def save(conn: Connection, decision: Decision) -> bool:
-    """Save an incident at its next version with the entry that led there. False if its id is taken: somebody opened it before."""
-    one = decision.incident
-    sql = SQL_INSERT if one.version == 1 else SQL_UPDATE
+async def save(conn: Connection, steps: Sequence[Decision]) -> bool:
+    """Save an incident as its last step leaves it, with the entries of all. False if its id is taken: somebody opened it before.
+
+    One that is opened and resolved in one go is never open in the table, so it may lie beside one that is open since.
+    """
+    one = steps[-1].incident
+    sql = SQL_INSERT if steps[0].incident.version == 1 else SQL_UPDATE
     tag = await conn.execute(
         sql,
         one.id,
@@ -162,10 +166,10 @@ async def save(conn: Connection, decision: Decision) -> bool:
     )
     if not tag.endswith(" 1"):
         return False
-    entry = decision.entry
-    await conn.execute(
-        SQL_ADD_ENTRY, entry.id, one.id, entry.status.value, entry.message, entry.is_customer_visible, entry.created_by, entry.created_at, one.version
-    )
+    for step in steps:
+        entry = step.entry
+        values = (entry.status.value, entry.message, entry.is_customer_visible, entry.created_by, entry.created_at, step.incident.version)
+        await conn.execute(SQL_ADD_ENTRY, entry.id, one.id, *values)
     return True
 
 
@@ -178,7 +182,9 @@ async def timelines(conn: Connection, incident_ids: Sequence[UUID]) -> dict[UUID
     """Return the timelines of incidents, oldest entry first."""
     found: dict[UUID, list[Entry]] = {one: [] for one in incident_ids}
     for row in await conn.fetch(SQL_TIMELINES, incident_ids):
-        entry = Entry(row["id"], IncidentStatus(row["status"]), row["message"], row["created_by"], row["created_at"], row["is_customer_visible"])
+        entry = Entry(
+            row["id"], IncidentStatus(row["status"]), row["message"], row["created_by"], row["created_at"], row["is_customer_visible"]
+        )
         found[row["incident_id"]].append(entry)
     return found
 

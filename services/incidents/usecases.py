@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -49,8 +50,7 @@ async def follow_status(conn: Connection, event_id: str, status: ServiceStatus, 
         open_incident=await store.lock_open_incident(conn, service.id),
         covered=await store.covered(conn, service.id, [status.previous_version, status.version]),
     )
-    for decision in decisions:
-        await _commit(conn, decision, now=now)
+    await _commit(conn, decisions, now=now)
     if service.heard is None or service.heard.version < now_told.version:
         await store.heard(conn, service.id, now_told)
 
@@ -62,7 +62,9 @@ def _facts(status: ServiceStatus) -> tuple[Fact, Fact | None]:
     return Fact(status.status, status.since, status.version), before
 
 
-async def learn_service(conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime) -> None:
+async def learn_service(
+    conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime
+) -> None:
     """Keep a service's name; resolve its automatic incident when it is removed or deactivated. An older definition changes nothing."""
     if not await inbox.claim(conn, event_id):
         return
@@ -72,7 +74,7 @@ async def learn_service(conn: Connection, event_id: str, definition: ServiceDefi
     incident = await store.lock_open_incident(conn, service.id)
     if incident is not None:
         decision = lifecycle.unwatched(incident, service, at=removed_at or definition.updated_at, now=now, removed=removed_at is not None)
-        await _commit(conn, decision, now=now)
+        await _commit(conn, [decision], now=now)
 
 
 async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime) -> told.Incident:
@@ -89,7 +91,7 @@ async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime)
             started_at=now,
             created_by=draft.actor,
         )
-        await _commit(conn, opened(incident, message=draft.message.strip(), now=now), now=now)
+        await _commit(conn, [opened(incident, message=draft.message.strip(), now=now)], now=now)
     return await get(conn, IncidentRef(id=draft.id))
 
 
@@ -126,7 +128,7 @@ async def add_entry(conn: Connection, entry: IncidentEntry, *, now: datetime) ->
         decision = advanced(incident, written, last_version=service.heard.version if service and service.heard else None)
     except NotAllowed as error:
         raise _refusal(409, "Conflict", FieldProblem(field="status", reason=str(error))) from error
-    await _commit(conn, decision, now=now)
+    await _commit(conn, [decision], now=now)
     return await get(conn, IncidentRef(id=incident.id))
 
 
@@ -146,15 +148,22 @@ async def get(conn: Connection, ref: IncidentRef) -> told.Incident:
     return _contract(incident, timelines[incident.id])
 
 
-async def _commit(conn: Connection, decision: Decision, *, now: datetime) -> None:
-    """Save a step and say it. An id that is taken was opened by somebody who was faster: then there is nothing to say."""
-    if not await store.save(conn, decision):
-        return
-    incident = decision.incident
-    payload = EVENTS[decision.step](incident=_contract(incident, [decision.entry]))
+async def _commit(conn: Connection, decisions: Sequence[Decision], *, now: datetime) -> None:
+    """Save steps and say each. An id that is taken was opened by somebody who was faster: then there is nothing to say."""
+    for _, group in groupby(decisions, key=lambda one: one.incident.id):
+        steps = list(group)
+        if not await store.save(conn, steps):
+            continue
+        for step in steps:
+            await _say(conn, step, now=now)
+
+
+async def _say(conn: Connection, step: Decision, *, now: datetime) -> None:
+    incident = step.incident
+    payload = EVENTS[step.step](incident=_contract(incident, [step.entry]))
     event = make_event(payload, source=SOURCE, subject=str(incident.id), version=incident.version, at=now, correlation_id=correlation_id())
     await outbox.append(conn, event)
-    STEPS.labels(decision.step.value, "system" if decision.entry.created_by == lifecycle.SYSTEM else "person").inc()
+    STEPS.labels(step.step.value, "system" if step.entry.created_by == lifecycle.SYSTEM else "person").inc()
 
 
 def _contract(incident: Incident, entries: Sequence[Entry]) -> told.Incident:

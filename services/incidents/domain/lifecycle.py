@@ -28,7 +28,9 @@ WORDS = {Status.PARTIAL_OUTAGE: "partial outage", Status.MAJOR_OUTAGE: "major ou
 class Policy:
     """How bad each outage is."""
 
-    severity: Mapping[Status, Severity] = field(default_factory=lambda: {Status.MAJOR_OUTAGE: Severity.CRITICAL, Status.PARTIAL_OUTAGE: Severity.MEDIUM})
+    severity: Mapping[Status, Severity] = field(
+        default_factory=lambda: {Status.MAJOR_OUTAGE: Severity.CRITICAL, Status.PARTIAL_OUTAGE: Severity.MEDIUM}
+    )
     priority: Mapping[Severity, Priority] = field(default_factory=lambda: dict(zip(Severity, reversed(Priority), strict=True)))
 
 
@@ -59,7 +61,9 @@ class Circumstances:
     policy: Policy
 
 
-def hear(told: Fact, before: Fact | None, under: Circumstances, *, open_incident: Incident | None, covered: Collection[int]) -> list[Decision]:
+def hear(
+    told: Fact, before: Fact | None, under: Circumstances, *, open_incident: Incident | None, covered: Collection[int]
+) -> list[Decision]:
     """Return what follows from a status that was told together with the one before it, in order.
 
     `covered`: those versions of the two that an incident covers already.
@@ -103,7 +107,9 @@ def follow(open_incident: Incident | None, fact: Fact, under: Circumstances) -> 
             return _opened(fact, under)
         case Incident() as incident, Status.OPERATIONAL | Status.EMPTY:
             return _resolved(incident, fact, under)
-        case Incident() as incident, Status.MAJOR_OUTAGE | Status.PARTIAL_OUTAGE if RANK[under.policy.severity[fact.status]] > RANK[incident.severity]:
+        case Incident() as incident, Status.MAJOR_OUTAGE | Status.PARTIAL_OUTAGE if (
+            RANK[under.policy.severity[fact.status]] > RANK[incident.severity]
+        ):
             return _escalated(incident, fact, under)
     return None
 

@@ -1,0 +1,143 @@
+"""The status of a service, as a function of outcomes."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.aggregator.domain import verdict
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Thresholds, judge, observe, silenced
+from shared.contracts.codes import Status
+
+TWO = Thresholds(failure=2, recovery=2)
+INTERVAL = 1000
+
+thresholds = st.builds(Thresholds, failure=st.integers(1, 5), recovery=st.integers(1, 5))
+outcomes = st.lists(st.booleans(), max_size=100).map(
+    lambda found: [Observation(slot * INTERVAL, healthy) for slot, healthy in enumerate(found)]
+)
+
+
+def region(pattern: str, name: str = "eu", *, start: int = 0) -> Region:
+    """Return a region that saw + and - in the slots from `start` on."""
+    return observe(Region(name), [Observation((start + slot) * INTERVAL, sign == "+") for slot, sign in enumerate(pattern)], TWO)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "condition", "since"),
+    [
+        ("", Condition.UNKNOWN, 0),
+        ("+", Condition.UP, 0),
+        ("-", Condition.UNKNOWN, 0),
+        ("-+", Condition.UP, 1),
+        ("--", Condition.DOWN, 0),
+        ("+-", Condition.UP, 0),
+        ("+--", Condition.DOWN, 1),
+        ("+-+-+", Condition.UP, 0),
+        ("+---", Condition.DOWN, 1),
+        ("+--+", Condition.DOWN, 1),
+        ("+--+-+", Condition.DOWN, 1),
+        ("+--++", Condition.UP, 3),
+        ("+--++--", Condition.DOWN, 5),
+    ],
+)
+def test_a_region_turns_after_enough_outcomes_in_a_row_and_since_the_first_of_them(pattern: str, condition: Condition, since: int) -> None:
+    found = verdict.course(region(pattern), TWO)
+
+    assert (found.condition, found.since) == (condition, since * INTERVAL)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "status"),
+    [
+        ([], Status.NO_DATA),
+        ([""], Status.NO_DATA),
+        (["-"], Status.NO_DATA),
+        (["+"], Status.OPERATIONAL),
+        (["--"], Status.MAJOR_OUTAGE),
+        (["+", "--"], Status.PARTIAL_OUTAGE),
+        (["--", "--"], Status.MAJOR_OUTAGE),
+        (["--", ""], Status.MAJOR_OUTAGE),
+        (["--", "-"], Status.MAJOR_OUTAGE),
+        (["+", ""], Status.OPERATIONAL),
+        (["+", "+", "--"], Status.PARTIAL_OUTAGE),
+    ],
+)
+def test_regions_together(patterns: list[str], status: Status) -> None:
+    regions = [region(pattern, f"r{index}") for index, pattern in enumerate(patterns)]
+
+    assert judge(regions, TWO, check_interval=INTERVAL).status is status
+
+
+@pytest.mark.parametrize(
+    ("regions", "status", "since"),
+    [
+        ({"eu": "++--", "us": "+---"}, Status.MAJOR_OUTAGE, 2),  # since the last one fell
+        ({"eu": "++++", "us": "++--"}, Status.PARTIAL_OUTAGE, 2),  # since the first one fell
+        ({"eu": "--++", "us": "----"}, Status.PARTIAL_OUTAGE, 2),  # since the first one rose
+        ({"eu": "--++++", "us": "----++"}, Status.OPERATIONAL, 4),  # since the last one rose
+    ],
+)
+def test_a_status_holds_since_the_check_that_made_it_so(regions: dict[str, str], status: Status, since: int) -> None:
+    found = judge([region(pattern, name) for name, pattern in regions.items()], TWO, check_interval=INTERVAL)
+
+    assert (found.status, found.since) == (status, since * INTERVAL)
+
+
+def test_evidence_names_the_regions_and_the_checks_of_the_run_that_failed() -> None:
+    found = judge([region("++---", "eu"), region("++", "us"), silenced(region("+", "ap"))], TWO, check_interval=INTERVAL)
+
+    assert (found.down, found.up, found.silent) == (("eu",), ("us",), ("ap",))
+    assert found.proof == (("eu", 2000), ("eu", 3000), ("eu", 4000))
+
+
+def test_silence_makes_a_status_no_data_since_the_first_slot_that_is_missing() -> None:
+    found = judge([silenced(region("+++"))], TWO, check_interval=INTERVAL)
+
+    assert (found.status, found.since, found.silent, found.proof) == (Status.NO_DATA, 3000, ("eu",), (("eu", 2000),))
+
+
+def test_after_silence_the_next_outcome_begins_from_unknown() -> None:
+    quiet = silenced(region("+--"))
+
+    back = observe(quiet, [Observation(9000, True)], TWO)
+
+    assert judge([back], TWO, check_interval=INTERVAL) == verdict.Verdict(Status.OPERATIONAL, 9000, up=("eu",), proof=(("eu", 9000),))
+    assert observe(quiet, [Observation(1000, True)], TWO) == quiet, "what is older than the silence does not end it"
+
+
+@given(outcomes, thresholds, st.randoms(use_true_random=False))
+def test_neither_order_nor_repetition_of_outcomes_changes_anything(
+    seen: list[Observation], limits: Thresholds, chance: random.Random
+) -> None:
+    """Seen red with `sorted` removed from `observe`, and with `setdefault` replaced by a list that keeps repeats."""
+    in_order = observe(Region("eu"), seen, limits)
+
+    # each comes at most 31 outcomes late, which is what the window promises; and some come again
+    shuffled = sorted(range(len(seen)), key=lambda index: index + chance.uniform(0, verdict.WINDOW - 1))
+    arrivals = [seen[index] for index in shuffled]
+    arrivals += chance.sample(arrivals, len(arrivals) // 3)
+    present = Region("eu")
+    while arrivals:
+        size = chance.randint(1, 7)
+        present = observe(present, arrivals[:size], limits)
+        arrivals = arrivals[size:]
+
+    assert present == in_order
+
+
+@given(outcomes, thresholds)
+def test_the_window_and_its_base_say_the_same_as_all_outcomes_together(seen: list[Observation], limits: Thresholds) -> None:
+    present, whole = Region("eu"), Course()
+    for one in seen:
+        present = observe(present, [one], limits)
+        whole = whole.after(one, limits)
+
+    assert verdict.course(present, limits) == whole
+    assert len(present.window) <= verdict.WINDOW
+
+
+@pytest.mark.parametrize(("interval", "timeout", "expected"), [(1000, 300, 3000), (2000, 1000, 6000), (60_000, 5_000, 155_000)])
+def test_silence_begins_after_two_and_a_half_intervals_and_a_timeout(interval: int, timeout: int, expected: int) -> None:
+    assert verdict.silent_after_ms(check_interval=interval, timeout=timeout) == expected

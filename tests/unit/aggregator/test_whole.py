@@ -1,0 +1,87 @@
+"""All services together; the head of the stream; months of partitions; the sketch of a day."""
+
+import random
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.aggregator import partitions
+from services.aggregator.domain.intake import Intake, look
+from services.aggregator.domain.system import overall
+from services.aggregator.sketch import RELATIVE_ERROR, Sketch
+from shared.contracts.codes import OverallStatus, Status
+
+O, PO, MO, ND = Status.OPERATIONAL, Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE, Status.NO_DATA  # noqa: E741  # the codes as everybody knows them
+START = datetime(2026, 3, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("counts", "status", "message"),
+    [
+        ({}, OverallStatus.OPERATIONAL, "Nothing is watched yet."),
+        ({O: 5}, OverallStatus.OPERATIONAL, "All 5 services are operational."),
+        ({O: 4, ND: 1}, OverallStatus.OPERATIONAL, "Of 5 services: 1 without data."),
+        ({O: 4, PO: 1}, OverallStatus.DEGRADED, "Of 5 services: 1 partly down."),
+        ({PO: 5}, OverallStatus.DEGRADED, "Of 5 services: 5 partly down."),
+        ({O: 4, MO: 1}, OverallStatus.DEGRADED, "Of 5 services: 1 down."),
+        ({O: 2, MO: 2, Status.EMPTY: 9}, OverallStatus.OUTAGE, "Of 4 services: 2 down."),
+        ({O: 1, MO: 1, ND: 8}, OverallStatus.OUTAGE, "Of 10 services: 1 down, 8 without data."),
+        ({PO: 3, MO: 2}, OverallStatus.DEGRADED, "Of 5 services: 2 down, 3 partly down."),
+    ],
+)
+def test_the_whole_by_its_counts(counts: dict[Status, int], status: OverallStatus, message: str) -> None:
+    found = overall(counts)
+
+    assert (found.overall, found.operational, found.message) == (status, counts.get(O, 0), message)
+
+
+def test_the_intake_is_settled_since_it_saw_nothing_waiting_and_begins_anew_after_any_trouble() -> None:
+    def seconds(number: int) -> datetime:
+        return START + timedelta(seconds=number)
+
+    intake = look(Intake(), now=seconds(0), waiting=3, storing=True)
+    assert intake.settled_since is None, "a backlog"
+    intake = look(intake, now=seconds(1), waiting=0, storing=True)
+    intake = look(intake, now=seconds(2), waiting=0, storing=True)
+    assert intake.settled_since == seconds(1)
+    assert look(intake, now=seconds(3), waiting=0, storing=False).settled_since is None, "results cannot be stored"
+    assert look(intake, now=seconds(3), waiting=None, storing=True).settled_since is None, "the broker is away"
+    assert look(intake, now=seconds(60), waiting=0, storing=True).settled_since == seconds(60), "the process stood still"
+
+
+@pytest.mark.parametrize(
+    ("today", "expected"),
+    [
+        (date(2026, 1, 15), [date(2025, 12, 1), date(2026, 1, 1), date(2026, 2, 1)]),
+        (date(2026, 12, 31), [date(2026, 11, 1), date(2026, 12, 1), date(2027, 1, 1)]),
+    ],
+)
+def test_months_go_on_over_the_turn_of_the_year(today: date, expected: list[date]) -> None:
+    assert partitions.months(today, ahead=1) == expected
+
+
+@given(st.lists(st.floats(1, 100_000), min_size=1, max_size=300), st.randoms(use_true_random=False))
+def test_a_sketch_is_within_one_percent_and_the_same_however_it_was_put_together(times: list[float], chance: random.Random) -> None:
+    whole = Sketch()
+    whole.add(times)
+    shuffled = chance.sample(times, len(times))
+    merged = Sketch()
+    while shuffled:
+        size = chance.randint(1, 50)
+        merged.add(shuffled[:size])
+        merged, shuffled = Sketch(merged.to_bytes()), shuffled[size:]
+
+    assert merged.to_bytes() == whole.to_bytes()
+    found = merged.percentiles()
+    assert found is not None
+    for value, share in ((found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)):
+        true = sorted(times)[int(share * (len(times) - 1))]
+        assert abs(value - true) <= true * RELATIVE_ERROR + 0.001
+
+
+def test_a_sketch_of_nothing_has_no_percentiles_and_an_unknown_format_is_refused() -> None:
+    assert Sketch(Sketch().to_bytes()).percentiles() is None
+    with pytest.raises(ValueError, match="format 9"):
+        Sketch(b"\x09\x00\x00\x00\x00")
