@@ -20,6 +20,8 @@ from shared.telemetry import logger
 
 LONGEST_REST_S = 1.0
 """A clock that was set is noticed within this time."""
+TICK_MS = 10
+"""Checks begin on ticks of the clock, so up to this late: what comes due meanwhile begins together, for a third of the CPU."""
 START_SPREAD_MS = 5_000
 """A start, or many definitions at once, is spread over this time at most."""
 
@@ -131,12 +133,14 @@ class Scheduler:
 
     def _start_due(self) -> float:
         """Start what is due; return how many seconds may be rested."""
-        heap = self._heap
+        heap, now = self._heap, self._now_ms()
+        RUNNING.set(len(self._tasks))
         while heap:
-            now = self._now_ms()
             due, ticket, entry = heap[0]
             if due > now:
-                return min(LONGEST_REST_S, (due - now) / 1000)
+                now = self._now_ms()
+            if due > now:
+                return min(LONGEST_REST_S, (due + -due % TICK_MS - now) / 1000)
             heapq.heappop(heap)
             if entry.ticket == ticket and entry.target is not None:
                 self._start(entry, entry.target, now)
@@ -151,7 +155,6 @@ class Scheduler:
         entry.running = True
         task = asyncio.create_task(self._check(entry, target, entry.slot_ms))
         self._tasks.add(task)
-        RUNNING.set(len(self._tasks))
 
     async def _check(self, entry: _Entry, target: Target, slot_ms: int) -> None:
         began = self._clock()
@@ -163,7 +166,6 @@ class Scheduler:
             task = asyncio.current_task()
             if task is not None:
                 self._tasks.discard(task)
-            RUNNING.set(len(self._tasks))
             self._after(entry, target, slot_ms)
 
     async def _measure(self, target: Target) -> Measurement:

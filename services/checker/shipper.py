@@ -6,14 +6,15 @@ first. A batch keeps its id through every attempt, and its checks keep theirs, s
 
 import asyncio
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from prometheus_client import Counter, Gauge
+import prometheus_client
+from prometheus_client import Gauge
 
 from services.checker.results import to_batch
 from services.checker.scheduler import Check
@@ -34,9 +35,9 @@ BACKLOG_AT_ONCE = 8
 IN_MEMORY = 500
 DRAIN_S = 2.0
 
-COLLECTED = Counter("sla_checker_results_total", "Finished checks", ["outcome"])
-SHIPPED = Counter("sla_checker_results_shipped_total", "Finished checks that the broker confirmed")
-DISK_REFUSED = Counter("sla_checker_spool_errors_total", "Times the spool's disk refused; results stay in memory meanwhile")
+COLLECTED = prometheus_client.Counter("sla_checker_results_total", "Finished checks", ["outcome"])
+SHIPPED = prometheus_client.Counter("sla_checker_results_shipped_total", "Finished checks that the broker confirmed")
+DISK_REFUSED = prometheus_client.Counter("sla_checker_spool_errors_total", "Times the spool's disk refused; results stay in memory meanwhile")
 UNSPOOLED = Gauge("sla_checker_unspooled_batches", "Batches that are in memory only, because the spool's disk refuses")
 log = logger(__name__)
 T = TypeVar("T")
@@ -62,7 +63,6 @@ class Shipper:
 
     def add(self, check: Check) -> None:
         """Take a finished check over."""
-        COLLECTED.labels(check.measurement.outcome).inc()
         self._collected.append(check)
         if len(self._collected) == 1:
             self._some.set()
@@ -85,6 +85,8 @@ class Shipper:
         checks, self._collected = self._collected, []
         self._some.clear()
         self._many.clear()
+        for outcome, number in Counter(check.measurement.outcome for check in checks).items():
+            COLLECTED.labels(outcome).inc(number)
         for start in range(0, len(checks), FLUSH_AT):
             some = checks[start : start + FLUSH_AT]
             batch = to_batch(some, batch_id=self._new_id(), region=self._region, checker=self._checker, at=self._clock())

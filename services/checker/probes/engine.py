@@ -14,10 +14,10 @@ import select
 import socket
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,8 @@ from services.checker.domain.hosts import HostRules
 
 MAX_REDIRECTS = 5
 LONGEST_WAIT_S = 1.0
+DELIVER_S = 0.01
+"""How long a finished exchange may wait for others to be handed over with: each hand-over wakes the event loop."""
 JOIN_S = 2.0
 USER_AGENT = "sla-monitor/0.1 (checker)"
 WEB = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
@@ -72,6 +74,14 @@ class Request:
         """Say whether the first connection is secured."""
         return self.url[:6].lower() == "https:"
 
+    @property
+    def shape(self) -> "Shape":
+        """What a handle is set up for once; the rest changes with every exchange."""
+        return self.method, self.follow_redirects, self.verify_tls
+
+
+Shape = tuple[str, bool, bool]
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -91,24 +101,55 @@ class Exchange:
     total: float
 
 
-@dataclass(slots=True)
-class _Running:
-    """An exchange in flight: what curl calls back on."""
+class _Opened:
+    """A socket on its way to curl, which duplicates it and lets go of this one. (A Python socket would warn each time that it was not closed.)"""
 
-    future: "asyncio.Future[Exchange]"
-    room: int
-    secure: bool
-    vet: Callable[[str], str | None]
-    refused: str | None = None
-    cut: bool = field(default=False)
+    __slots__ = ("_descriptor",)
 
-    def open_socket(self, _purpose: int, address: Any) -> "socket.socket | int":  # noqa: ANN401  # pycurl's own tuple
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+class _Handle:
+    """A curl handle, set up once for a shape of requests and used again and again; and the exchange that it is in."""
+
+    __slots__ = ("curl", "cut", "future", "refused", "room", "secure", "shape", "vet")
+
+    def __init__(self, shape: Shape, *, vet: Callable[[str], str | None], ca_file: str) -> None:
+        self.shape = shape
+        self.vet = vet
+        self.curl = pycurl.Curl()
+        method, follow, verify = shape
+        for option, value in (*_ALWAYS, *_of_method(method)):
+            self.curl.setopt(option, value)
+        self.curl.setopt(pycurl.FOLLOWLOCATION, follow)
+        self.curl.setopt(pycurl.CAINFO, ca_file)
+        self.curl.setopt(pycurl.SSL_VERIFYPEER, verify)
+        self.curl.setopt(pycurl.SSL_VERIFYHOST, 2 if verify else 0)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self.take)
+
+    def begin(self, request: Request, future: "asyncio.Future[Exchange]") -> None:
+        """Aim at one request. Raises what pycurl raises for an address that it cannot take."""
+        self.curl.setopt(pycurl.URL, request.url)
+        self.curl.setopt(pycurl.TIMEOUT_MS, request.timeout_ms)
+        self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, request.timeout_ms)
+        self.future, self.secure, self.room = future, request.secure, request.max_body_bytes
+        self.refused: str | None = None
+        self.cut = False
+
+    def open_socket(self, _purpose: int, address: Any) -> "_Opened | int":  # noqa: ANN401  # pycurl's own tuple
         """Vet the address that is really to be connected to, wherever a name or a redirect led."""
         self.refused = self.vet(address.addr[0])
         if self.refused:
             return int(pycurl.SOCKET_BAD)
-        opened: socket.socket = socket.socket(address.family, address.socktype, address.protocol)
-        return opened
+        return _Opened(socket.SocketType(address.family, address.socktype, address.protocol).detach())
 
     def take(self, chunk: bytes) -> int:
         """Count the body, and end the exchange when enough was read."""
@@ -117,6 +158,34 @@ class _Running:
             return len(chunk)
         self.cut = True
         return 0
+
+    def ended(self, code: int, message: str) -> Exchange:
+        """Return how the exchange ended."""
+        ask = self.curl.getinfo
+        return Exchange(
+            code=0 if self.cut and code == pycurl.E_WRITE_ERROR else code,
+            message=message,
+            os_errno=ask(pycurl.OS_ERRNO) if code else 0,
+            status=ask(pycurl.RESPONSE_CODE),
+            redirects=ask(pycurl.REDIRECT_COUNT) if code else 0,
+            secure=self.secure,
+            refused=self.refused,
+            name_lookup=ask(pycurl.NAMELOOKUP_TIME),
+            connect=ask(pycurl.CONNECT_TIME),
+            app_connect=ask(pycurl.APPCONNECT_TIME),
+            first_byte=ask(pycurl.STARTTRANSFER_TIME),
+            total=ask(pycurl.TOTAL_TIME),
+        )
+
+
+def _of_method(method: str) -> tuple[tuple[int, Any], ...]:
+    if method == "GET":
+        return ()
+    if method == "HEAD":
+        return ((pycurl.NOBODY, 1),)
+    # Without an empty body a POST would wait for one to be read.
+    body = ((pycurl.POSTFIELDS, ""),) if method in {"POST", "PUT", "PATCH"} else ()
+    return (*body, (pycurl.CUSTOMREQUEST, method))
 
 
 class Engine:
@@ -136,9 +205,10 @@ class Engine:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
         self._watched: set[int] = set()
-        self._deadline: float | None = None
-        self._idle: list[pycurl.Curl] = []
-        self._running: dict[pycurl.Curl, _Running] = {}
+        self._timer: float | None = None
+        self._deliver_at: float | None = None
+        self._idle: defaultdict[Shape, list[_Handle]] = defaultdict(list)
+        self._running: dict[pycurl.Curl, _Handle] = {}
         self._finished: list[tuple[asyncio.Future[Exchange], Exchange]] = []
         self._thread = threading.Thread(target=self._live, name="http-engine", daemon=True)
 
@@ -188,42 +258,20 @@ class Engine:
     def _begin(self, multi: pycurl.CurlMulti) -> None:
         while self._inbox and len(self._running) < self._most:
             request, future = self._inbox.popleft()
-            curl = self._idle.pop() if self._idle else pycurl.Curl()
-            running = _Running(future, request.max_body_bytes, request.secure, self._vet)
+            idle = self._idle[request.shape]
+            handle = idle.pop() if idle else _Handle(request.shape, vet=self._vet, ca_file=self._ca_file)
             try:
-                self._prepare(curl, request, running)
+                handle.begin(request, future)
             except (pycurl.error, UnicodeError) as error:
                 # What curl cannot even be told, such as a host name that no encoding fits, is an answer like any other.
                 self._finished.append((future, _unable(str(error))))
                 continue
-            self._running[curl] = running
-            multi.add_handle(curl)
-        RUNNING.set(len(self._running))
-        WAITING.set(len(self._inbox))
-
-    def _prepare(self, curl: pycurl.Curl, request: Request, running: _Running) -> None:
-        curl.reset()
-        for option, value in _ALWAYS:
-            curl.setopt(option, value)
-        curl.setopt(pycurl.URL, request.url)
-        curl.setopt(pycurl.TIMEOUT_MS, request.timeout_ms)
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, request.timeout_ms)
-        curl.setopt(pycurl.FOLLOWLOCATION, request.follow_redirects)
-        curl.setopt(pycurl.OPENSOCKETFUNCTION, running.open_socket)
-        curl.setopt(pycurl.WRITEFUNCTION, running.take)
-        if request.secure or request.follow_redirects:
-            curl.setopt(pycurl.CAINFO, self._ca_file)
-            curl.setopt(pycurl.SSL_VERIFYPEER, request.verify_tls)
-            curl.setopt(pycurl.SSL_VERIFYHOST, 2 if request.verify_tls else 0)
-        if request.method == "HEAD":
-            curl.setopt(pycurl.NOBODY, 1)
-        elif request.method != "GET":
-            if request.method in {"POST", "PUT", "PATCH"}:
-                curl.setopt(pycurl.POSTFIELDS, "")
-            curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+            self._running[handle.curl] = handle
+            multi.add_handle(handle.curl)
 
     def _step(self, multi: pycurl.CurlMulti) -> None:
-        wait = LONGEST_WAIT_S if self._deadline is None else min(LONGEST_WAIT_S, max(0.0, self._deadline - time.monotonic()))
+        until = [moment for moment in (self._timer, self._deliver_at) if moment is not None]
+        wait = min(LONGEST_WAIT_S, max(0.0, min(until) - time.monotonic())) if until else LONGEST_WAIT_S
         # Said before the last look at the inbox, so that a hand-over is either seen here or rings.
         self._asleep = True
         events = self._epoll.poll(0 if self._inbox and len(self._running) < self._most else wait)
@@ -233,8 +281,8 @@ class Engine:
                 os.eventfd_read(self._bell)
             else:
                 multi.socket_action(descriptor, _as_curl(event))
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            self._deadline = None
+        if self._timer is not None and time.monotonic() >= self._timer:
+            self._timer = None
             multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _collect(self, multi: pycurl.CurlMulti) -> None:
@@ -245,31 +293,24 @@ class Engine:
                 self._finish(multi, curl, 0, "")
             for curl, code, message in badly:
                 self._finish(multi, curl, code, message)
-        if self._finished:
+        if not self._finished:
+            return
+        now = time.monotonic()
+        if self._deliver_at is None:
+            self._deliver_at = now + DELIVER_S
+        if now >= self._deliver_at:
+            self._deliver_at = None
             batch, self._finished = self._finished, []
             EXCHANGES.inc(len(batch))
+            RUNNING.set(len(self._running))
+            WAITING.set(len(self._inbox))
             self._tell(_deliver, batch)
 
     def _finish(self, multi: pycurl.CurlMulti, curl: pycurl.Curl, code: int, message: str) -> None:
-        running = self._running.pop(curl)
-        ask = curl.getinfo
-        exchange = Exchange(
-            code=0 if running.cut and code == pycurl.E_WRITE_ERROR else code,
-            message=message,
-            os_errno=ask(pycurl.OS_ERRNO) if code else 0,
-            status=ask(pycurl.RESPONSE_CODE),
-            redirects=ask(pycurl.REDIRECT_COUNT) if code else 0,
-            secure=running.secure,
-            refused=running.refused,
-            name_lookup=ask(pycurl.NAMELOOKUP_TIME),
-            connect=ask(pycurl.CONNECT_TIME),
-            app_connect=ask(pycurl.APPCONNECT_TIME),
-            first_byte=ask(pycurl.STARTTRANSFER_TIME),
-            total=ask(pycurl.TOTAL_TIME),
-        )
+        handle = self._running.pop(curl)
+        self._finished.append((handle.future, handle.ended(code, message)))
         multi.remove_handle(curl)
-        self._idle.append(curl)
-        self._finished.append((running.future, exchange))
+        self._idle[handle.shape].append(handle)
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -285,7 +326,7 @@ class Engine:
             self._watched.add(descriptor)
 
     def _set_timer(self, wait_ms: int) -> None:
-        self._deadline = None if wait_ms < 0 else time.monotonic() + wait_ms / 1000
+        self._timer = None if wait_ms < 0 else time.monotonic() + wait_ms / 1000
 
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
         try:
