@@ -44,7 +44,9 @@ async def checking(settings: CheckerSettings, shipper: Shipper, health: Health) 
     rules = settings.host_rules
     async with open_engine(rules=rules, ca_file=ca_file(settings), most=settings.http_concurrency, on_failure=health.fail) as engine:
         tools = Tools(engine, rules)
-        scheduler = Scheduler(region=settings.region, probe=lambda target: PROBES[target.kind](target, tools), deliver=shipper.add, clock=utc_now)
+        scheduler = Scheduler(
+            region=settings.region, probe=lambda target: PROBES[target.kind](target, tools), deliver=shipper.add, clock=utc_now
+        )
         async with background(health, "scheduler", scheduler.run):
             yield scheduler
         await scheduler.drain(CHECKS_DRAIN_S)

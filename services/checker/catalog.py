@@ -31,7 +31,7 @@ class Catalog:
     """Carries definitions from the database to the scheduler."""
 
     def __init__(self, pool: Pool, scheduler: Scheduler, *, woken: asyncio.Event) -> None:
-        """Begin with nothing known. Setting `woken` makes it look at once: this process changed a definition."""
+        """Begin with nothing known. Setting `woken` makes it look at once: a definition was changed."""
         self._pool = pool
         self._scheduler = scheduler
         self._known = 0
@@ -47,7 +47,9 @@ class Catalog:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                log.warning("definitions cannot be read; checking goes on with those known", reason=f"{type(error).__name__}: {error}"[:200])
+                log.warning(
+                    "definitions cannot be read; checking goes on with those known", reason=f"{type(error).__name__}: {error}"[:200]
+                )
                 await asyncio.sleep(next(waits))
             else:
                 waits = backoff(first_s=POLL_S, most_s=2.0)
@@ -101,7 +103,7 @@ async def keep_partitions(pool: Pool, clock: Clock) -> None:
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("partitions cannot be made now; rows go to the default one if none fits", reason=f"{type(error).__name__}: {error}"[:200])
+            log.warning("partitions cannot be made now; rows go to the default one", reason=f"{type(error).__name__}: {error}"[:200])
             await asyncio.sleep(next(waits))
             continue
         if made:

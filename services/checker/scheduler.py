@@ -31,7 +31,9 @@ STARTED = Counter("sla_checker_checks_started_total", "Checks begun", ["kind"])
 SKIPPED = Counter("sla_checker_slots_skipped_total", "Slots that came more than one interval late and were not made up for")
 BROKEN = Counter("sla_checker_probe_defects_total", "Checks that ended in a defect of the probe; they count as unknown")
 LATENESS = Histogram(
-    "sla_checker_lateness_seconds", "How late after its slot a check began", buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+    "sla_checker_lateness_seconds",
+    "How late after its slot a check began",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
 log = logger(__name__)
 

@@ -26,16 +26,20 @@ class CheckerSettings(ServiceSettings):
     region: str = Field(
         default="default",
         pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
-        description="The place that this checker looks from; checkers of the same region share slots, results of other regions are judged beside them",
+        description="The place that this checker looks from; checkers of one region share its slots, regions are judged beside each other",
     )
     spool_path: Path = Field(
         default=Path(".local/checker-spool.sqlite3"),
         description="File for results that the broker has not confirmed yet; one per process, on a disk that survives a restart",
     )
-    spool_max_mb: int = Field(default=512, ge=1, description="How much the spool may hold; beyond it the oldest results are given up, and counted")
-    http_concurrency: int = Field(default=1000, ge=1, le=20_000, description="HTTP checks in flight at once; more wait, and their slots get late")
-    denied_networks: Networks = Field(default=(), description="Networks never connected to, by comma, such as 10.0.0.0/8; cloud metadata is always denied")
-    allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty means all, private ones included")
+    spool_max_mb: int = Field(
+        default=512, ge=1, description="What the spool may hold; beyond it the oldest results are given up, and counted"
+    )
+    http_concurrency: int = Field(default=1000, ge=1, le=20_000, description="HTTP checks in flight at once; more wait, and get late")
+    denied_networks: Networks = Field(
+        default=(), description="Networks never connected to, as in 10.0.0.0/8,fc00::/7; cloud metadata always is denied"
+    )
+    allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all, private ones too")
     ca_file: Path | None = Field(default=None, description="Certificate authorities that HTTPS checks trust; without it the system's")
 
     @property

@@ -37,7 +37,7 @@ DRAIN_S = 2.0
 
 COLLECTED = prometheus_client.Counter("sla_checker_results_total", "Finished checks", ["outcome"])
 SHIPPED = prometheus_client.Counter("sla_checker_results_shipped_total", "Finished checks that the broker confirmed")
-DISK_REFUSED = prometheus_client.Counter("sla_checker_spool_errors_total", "Times the spool's disk refused; results stay in memory meanwhile")
+DISK_REFUSED = prometheus_client.Counter("sla_checker_spool_errors_total", "Times the spool's disk refused")
 UNSPOOLED = Gauge("sla_checker_unspooled_batches", "Batches that are in memory only, because the spool's disk refuses")
 log = logger(__name__)
 T = TypeVar("T")
@@ -46,7 +46,17 @@ T = TypeVar("T")
 class Shipper:
     """What was measured and is not confirmed yet. See `shipping`."""
 
-    def __init__(self, spool: Spool, publisher: Publisher, *, region: str, checker: str, clock: Clock, health: Health, new_id: Callable[[], UUID] = uuid4) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        publisher: Publisher,
+        *,
+        region: str,
+        checker: str,
+        clock: Clock,
+        health: Health,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
         """`checker` names this process in every batch."""
         self._spool = spool
         self._publisher = publisher
@@ -92,7 +102,7 @@ class Shipper:
             batch = to_batch(some, batch_id=self._new_id(), region=self._region, checker=self._checker, at=self._clock())
             await self._keep(batch)
             if self._broker_answers and len(self._in_flight) < IN_FLIGHT:
-                self._send(batch)
+                _sending = self._send(batch)  # _in_flight holds it
             else:
                 self._backlog.set()
 
@@ -193,7 +203,9 @@ class Shipper:
 
 
 @asynccontextmanager
-async def shipping(spool: Spool, publisher: Publisher, *, region: str, checker: str, clock: Clock, health: Health) -> AsyncIterator[Shipper]:
+async def shipping(
+    spool: Spool, publisher: Publisher, *, region: str, checker: str, clock: Clock, health: Health
+) -> AsyncIterator[Shipper]:
     """Run a shipper; when left, flush to the spool and publish for a bounded time."""
     shipper = Shipper(spool, publisher, region=region, checker=checker, clock=clock, health=health)
     try:

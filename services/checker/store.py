@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
-
-import asyncpg
+from typing import TYPE_CHECKING, Any
 
 from services.checker.domain.definition import Definition
 from shared.contracts.checks import CheckResult
 from shared.contracts.codes import Outcome
 from shared.database import Connection
+
+if TYPE_CHECKING:
+    import asyncpg
 
 COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout, failure_threshold,
        recovery_threshold, is_active, options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
@@ -44,11 +45,16 @@ insert into watch_server_logs (id, service_id, region, scheduled_at, checked_at,
 select id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code, error_type, error_message, metadata::jsonb
   from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::boolean[], $7::float8[], $8::integer[],
               $9::text[], $10::text[], $11::text[])
-       as log (id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code, error_type, error_message, metadata)
+       as log (id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code, error_type, error_message,
+               metadata)
 on conflict do nothing"""
 SQL_LOCK_PARTITIONS = "select pg_advisory_xact_lock(hashtext('watch_server_logs partitions'))"
 SQL_PARTITION_EXISTS = "select to_regclass($1) is not null"
+SQL_MAKE_PARTITION = "create table {name} partition of watch_server_logs for values from ('{begin:%Y-%m-%d}+00') to ('{end:%Y-%m-%d}+00')"
 SQL_DEFAULT_HOLDS = "select exists (select from watch_server_logs_default where scheduled_at >= $1 and scheduled_at < $2)"
+
+BESIDE = ("status", "status_version", "version", "revision", "created_at", "updated_at", "removed_at")
+"""Columns of a service that are no part of its definition."""
 
 HEALTHY = {Outcome.HEALTHY: True, Outcome.FAILED: False, Outcome.UNKNOWN: None}
 
@@ -162,7 +168,7 @@ async def make_partitions(conn: Connection, days: Iterable[date]) -> list[str]:
         begin, end = _midnight(first), _midnight(_next_month(first))
         if await conn.fetchval(SQL_PARTITION_EXISTS, name) or await conn.fetchval(SQL_DEFAULT_HOLDS, begin, end):
             continue
-        await conn.execute(f"create table {name} partition of watch_server_logs for values from ('{begin:%Y-%m-%d}+00') to ('{end:%Y-%m-%d}+00')")
+        await conn.execute(SQL_MAKE_PARTITION.format(name=name, begin=begin, end=end))
         made.append(name)
     return made
 
@@ -184,5 +190,5 @@ def _stored(row: "asyncpg.Record | None") -> Stored:
         msg = "a statement that returns its row returned none"
         raise LookupError(msg)
     fields: dict[str, Any] = dict(row)
-    beside = {name: fields.pop(name) for name in ("status", "status_version", "version", "revision", "created_at", "updated_at", "removed_at")}
+    beside = {name: fields.pop(name) for name in BESIDE}
     return Stored(Definition(**fields), **beside)

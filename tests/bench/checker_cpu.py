@@ -1,9 +1,11 @@
 """CPU time of one HTTP check: the checker's whole path beside a bare httpx loop, on the same target in the same run.
 
-`python -m tests.bench.checker_cpu` prints CPU-ms per check of both and their ratio, each a median over some rounds. The checker is the real
-one: scheduler, engine, batches, spool and confirmed publishing to a real RabbitMQ (into the queues that the services would read), in a process
-of its own; only checks whose results the broker confirmed are counted. httpx: one client, a new connection for each request, the answer read.
+`python -m tests.bench.checker_cpu` prints CPU-ms per check of both and their ratio, each a median over some rounds. The checker is the
+real one: scheduler, engine, batches, spool and confirmed publishing to a real RabbitMQ (into the queues that the services would read), in a
+process of its own; only checks whose results the broker confirmed are counted. httpx: one client, a new connection for each request.
 """
+
+# ruff: noqa: T201  # a bench speaks on standard output
 
 import argparse
 import asyncio
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -22,9 +24,10 @@ from typing import cast
 import httpx
 import uvloop
 
-from services.checker.__main__ import CheckerSettings, allow_many_files, checking
+from services.checker.__main__ import allow_many_files, checking
 from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Target
+from services.checker.settings import CheckerSettings
 from services.checker.shipper import COLLECTED, SHIPPED, shipping
 from services.checker.spool import Spool
 from shared.clock import utc_now
@@ -90,7 +93,7 @@ async def be_checker(url: str, broker_url: str, seconds: float) -> dict[str, flo
     return {"ms": spent / done * 1000, "checks": done}
 
 
-def _shipped_more_than(number: float):  # noqa: ANN202  # a condition for until()
+def _shipped_more_than(number: float) -> Callable[[], Awaitable[bool]]:
     async def enough() -> bool:
         return bool(SHIPPED._value.get() > number)  # noqa: SLF001  # as above
 
@@ -127,7 +130,8 @@ def running_target() -> Iterator[str]:
 
 def child(*arguments: str) -> dict[str, float]:
     """Run one side in a process of its own and return what it measured."""
-    done = subprocess.run([sys.executable, "-m", "tests.bench.checker_cpu", *arguments], check=True, stdout=subprocess.PIPE, text=True, timeout=180)
+    command = [sys.executable, "-m", "tests.bench.checker_cpu", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=180)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -142,12 +146,14 @@ def compare(rounds: int, seconds: float) -> bool:
                 plain = child("httpx", url, str(HTTPX_REQUESTS))
                 ours.append(checker["ms"])
                 theirs.append(plain["ms"])
-                print(f"  round {number}: checker {checker['ms']:.3f} CPU-ms ({checker['checks']:.0f} checks confirmed), httpx {plain['ms']:.3f} CPU-ms", flush=True)
+                confirmed = f"{checker['checks']:.0f} checks confirmed"
+                print(f"  round {number}: checker {checker['ms']:.3f} CPU-ms ({confirmed}), httpx {plain['ms']:.3f} CPU-ms", flush=True)
     finally:
         run.leave()
     mine, other = statistics.median(ours), statistics.median(theirs)
     met = mine <= GOAL_MS and other / mine >= GOAL_RATIO
-    print(f"CPU per HTTP check, {SERVICES} checks/s, median of {rounds}: checker {mine:.3f} ms, httpx {other:.3f} ms, ratio {other / mine:.1f}")
+    print(f"CPU per HTTP check at {SERVICES} checks/s, median of {rounds}:")
+    print(f"checker {mine:.3f} ms, httpx {other:.3f} ms, ratio {other / mine:.1f}")
     print(f"goal: at most {GOAL_MS} ms, ratio at least {GOAL_RATIO:g}: {'met' if met else 'MISSED'}")
     return met
 

@@ -58,10 +58,8 @@ def define(values: Mapping[str, Any], rules: HostRules) -> Definition | Rejected
     flaws = [Flaw(name, _strange(name)) for name in values if name not in FIELDS]
     known = {name: value for name, value in values.items() if name in FIELDS}
     known.setdefault("display_name", known.get("name"))
-    for name in ("id", "name", "endpoint_url"):
-        if name not in known:
-            flaws.append(Flaw(name, "is required"))
-    flaws += [Flaw(name, reason) for name, value in known.items() if name in _CHECKS and name in {*values} and (reason := _CHECKS[name](value))]
+    flaws += [Flaw(name, "is required") for name in ("id", "name", "endpoint_url") if name not in known]
+    flaws += [Flaw(name, reason) for name, value in known.items() if name in values and (reason := _CHECKS[name](value))]
     wrong = {flaw.field for flaw in flaws}
     if not wrong & {"kind", "endpoint_url"}:
         flaws += _endpoint_flaws(known.get("kind", "http"), known["endpoint_url"], rules)

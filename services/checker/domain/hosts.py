@@ -75,7 +75,7 @@ def literal(host: str) -> Address | None:
 
 
 def _meanings(ip: Address) -> tuple[Address, ...]:
-    """The address and, where it carries an IPv4 address inside, that one: the packet may end there."""
+    """Return the address and, where it carries an IPv4 address inside, that one: the packet may end there."""
     if isinstance(ip, IPv4Address):
         return (ip,)
     inner = ip.ipv4_mapped or ip.sixtofour

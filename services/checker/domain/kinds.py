@@ -53,7 +53,7 @@ def read_http(options: Mapping[str, Any]) -> tuple[HttpOptions, list[Flaw]]:
     plain = HttpOptions()
     flaws: list[Flaw] = []
 
-    def take(name: str, *, default: Any, accept: Callable[[Any], bool], reason: str) -> Any:  # noqa: ANN401  # JSON values
+    def take(name: str, *, default: Any, accept: Callable[[Any], bool], reason: str) -> Any:  # noqa: ANN401  # JSON
         value = options.get(name, default)
         if accept(value):
             return value
@@ -65,7 +65,9 @@ def read_http(options: Mapping[str, Any]) -> tuple[HttpOptions, list[Flaw]]:
     redirects = take("follow_redirects", default=plain.follow_redirects, accept=_is_bool, reason="must be true or false")
     body = take("max_body_bytes", default=plain.max_body_bytes, accept=_is_body_size, reason=f"must be between 0 and {MAX_BODY_BYTES}")
     verify = take("verify_tls", default=plain.verify_tls, accept=_is_bool, reason="must be true or false")
-    return HttpOptions(method, tuple(_range(code) for code in codes), ", ".join(str(code) for code in codes), redirects, body, verify), flaws
+    return HttpOptions(
+        method, tuple(_range(code) for code in codes), ", ".join(str(code) for code in codes), redirects, body, verify
+    ), flaws
 
 
 def read_tcp(_options: Mapping[str, Any]) -> tuple[TcpOptions, list[Flaw]]:

@@ -44,7 +44,7 @@ class Measurement:
     method: str = ""
 
 
-def failed(error_type: ErrorType, message: str, *, times: Times = Times(), method: str = "") -> Measurement:  # noqa: B008  # frozen
+def failed(error_type: ErrorType, message: str, *, times: Times = Times(), method: str = "") -> Measurement:
     """Return the measurement of a service that could not be reached."""
     return Measurement(Outcome.FAILED, error_type=error_type, error_message=message, times=times, method=method)
 

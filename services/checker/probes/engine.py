@@ -11,187 +11,39 @@ more than 20 lookups hang at once, other names wait behind them, up to their che
 import asyncio
 import os
 import select
-import socket
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import pycurl
 from prometheus_client import Counter, Gauge
 
 from services.checker.domain.hosts import HostRules
+from services.checker.probes.exchange import Exchange, Handle, Request, Shape, unable
 
-MAX_REDIRECTS = 5
 LONGEST_WAIT_S = 1.0
 DELIVER_S = 0.01
 """How long a finished exchange may wait for others to be handed over with: each hand-over wakes the event loop."""
 JOIN_S = 2.0
-USER_AGENT = "sla-monitor/0.1 (checker)"
-WEB = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
 RUNNING = Gauge("sla_checker_http_running", "HTTP exchanges in flight")
 WAITING = Gauge("sla_checker_http_waiting", "HTTP exchanges that wait because as many as allowed are in flight")
 EXCHANGES = Counter("sla_checker_http_exchanges_total", "HTTP exchanges that ended, well or not")
-
-# The same for every exchange. No proxy from the environment: a check must see what its place sees. No cached names and no resumed
-# TLS sessions: a check is to find out what a newcomer meets.
-_ALWAYS: tuple[tuple[int, Any], ...] = (
-    (pycurl.NOSIGNAL, 1),
-    (pycurl.FORBID_REUSE, 1),
-    (pycurl.FRESH_CONNECT, 1),
-    (pycurl.DNS_CACHE_TIMEOUT, 0),
-    (pycurl.SSL_SESSIONID_CACHE, 0),
-    (pycurl.PROXY, ""),
-    (pycurl.PROTOCOLS, WEB),
-    (pycurl.REDIR_PROTOCOLS, WEB),
-    (pycurl.MAXREDIRS, MAX_REDIRECTS),
-    (pycurl.USERAGENT, USER_AGENT),
-)
 
 
 class EngineStopped(RuntimeError):  # noqa: N818  # says what happened
     """The exchange was given up because the process is stopping."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One exchange to make. At most `max_body_bytes` of the answer are read; what lies beyond is left unread."""
-
-    url: str
-    method: str
-    timeout_ms: int
-    follow_redirects: bool
-    max_body_bytes: int
-    verify_tls: bool
-
-    @property
-    def secure(self) -> bool:
-        """Say whether the first connection is secured."""
-        return self.url[:6].lower() == "https:"
-
-    @property
-    def shape(self) -> "Shape":
-        """What a handle is set up for once; the rest changes with every exchange."""
-        return self.method, self.follow_redirects, self.verify_tls
-
-
-Shape = tuple[str, bool, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """How an exchange ended. `code` is curl's (0: well), times are seconds since its start, as curl counts them."""
-
-    code: int
-    message: str
-    os_errno: int
-    status: int
-    redirects: int
-    secure: bool
-    refused: str | None
-    name_lookup: float
-    connect: float
-    app_connect: float
-    first_byte: float
-    total: float
-
-
-class _Opened:
-    """A socket on its way to curl, which duplicates it and lets go of this one. (A Python socket would warn each time that it was not closed.)"""
-
-    __slots__ = ("_descriptor",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
-
-class _Handle:
-    """A curl handle, set up once for a shape of requests and used again and again; and the exchange that it is in."""
-
-    __slots__ = ("curl", "cut", "future", "refused", "room", "secure", "shape", "vet")
-
-    def __init__(self, shape: Shape, *, vet: Callable[[str], str | None], ca_file: str) -> None:
-        self.shape = shape
-        self.vet = vet
-        self.curl = pycurl.Curl()
-        method, follow, verify = shape
-        for option, value in (*_ALWAYS, *_of_method(method)):
-            self.curl.setopt(option, value)
-        self.curl.setopt(pycurl.FOLLOWLOCATION, follow)
-        self.curl.setopt(pycurl.CAINFO, ca_file)
-        self.curl.setopt(pycurl.SSL_VERIFYPEER, verify)
-        self.curl.setopt(pycurl.SSL_VERIFYHOST, 2 if verify else 0)
-        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self.take)
-
-    def begin(self, request: Request, future: "asyncio.Future[Exchange]") -> None:
-        """Aim at one request. Raises what pycurl raises for an address that it cannot take."""
-        self.curl.setopt(pycurl.URL, request.url)
-        self.curl.setopt(pycurl.TIMEOUT_MS, request.timeout_ms)
-        self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, request.timeout_ms)
-        self.future, self.secure, self.room = future, request.secure, request.max_body_bytes
-        self.refused: str | None = None
-        self.cut = False
-
-    def open_socket(self, _purpose: int, address: Any) -> "_Opened | int":  # noqa: ANN401  # pycurl's own tuple
-        """Vet the address that is really to be connected to, wherever a name or a redirect led."""
-        self.refused = self.vet(address.addr[0])
-        if self.refused:
-            return int(pycurl.SOCKET_BAD)
-        return _Opened(socket.SocketType(address.family, address.socktype, address.protocol).detach())
-
-    def take(self, chunk: bytes) -> int:
-        """Count the body, and end the exchange when enough was read."""
-        self.room -= len(chunk)
-        if self.room >= 0:
-            return len(chunk)
-        self.cut = True
-        return 0
-
-    def ended(self, code: int, message: str) -> Exchange:
-        """Return how the exchange ended."""
-        ask = self.curl.getinfo
-        return Exchange(
-            code=0 if self.cut and code == pycurl.E_WRITE_ERROR else code,
-            message=message,
-            os_errno=ask(pycurl.OS_ERRNO) if code else 0,
-            status=ask(pycurl.RESPONSE_CODE),
-            redirects=ask(pycurl.REDIRECT_COUNT) if code else 0,
-            secure=self.secure,
-            refused=self.refused,
-            name_lookup=ask(pycurl.NAMELOOKUP_TIME),
-            connect=ask(pycurl.CONNECT_TIME),
-            app_connect=ask(pycurl.APPCONNECT_TIME),
-            first_byte=ask(pycurl.STARTTRANSFER_TIME),
-            total=ask(pycurl.TOTAL_TIME),
-        )
-
-
-def _of_method(method: str) -> tuple[tuple[int, Any], ...]:
-    if method == "GET":
-        return ()
-    if method == "HEAD":
-        return ((pycurl.NOBODY, 1),)
-    # Without an empty body a POST would wait for one to be read.
-    body = ((pycurl.POSTFIELDS, ""),) if method in {"POST", "PUT", "PATCH"} else ()
-    return (*body, (pycurl.CUSTOMREQUEST, method))
-
-
 class Engine:
     """The thread and what goes in and out of it. Made by `open_engine`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, rules: HostRules, ca_file: str, most: int, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, rules: HostRules, ca_file: str, most: int, on_failure: Callable[[str], None]
+    ) -> None:
         """Run at most `most` exchanges at once. `on_failure` is called on the loop if the thread dies."""
         self._loop = loop
         self._ca_file = ca_file
@@ -207,8 +59,8 @@ class Engine:
         self._watched: set[int] = set()
         self._timer: float | None = None
         self._deliver_at: float | None = None
-        self._idle: defaultdict[Shape, list[_Handle]] = defaultdict(list)
-        self._running: dict[pycurl.Curl, _Handle] = {}
+        self._idle: defaultdict[Shape, list[Handle]] = defaultdict(list)
+        self._running: dict[pycurl.Curl, Handle] = {}
         self._finished: list[tuple[asyncio.Future[Exchange], Exchange]] = []
         self._thread = threading.Thread(target=self._live, name="http-engine", daemon=True)
 
@@ -259,12 +111,12 @@ class Engine:
         while self._inbox and len(self._running) < self._most:
             request, future = self._inbox.popleft()
             idle = self._idle[request.shape]
-            handle = idle.pop() if idle else _Handle(request.shape, vet=self._vet, ca_file=self._ca_file)
+            handle = idle.pop() if idle else Handle(request.shape, vet=self._vet, ca_file=self._ca_file)
             try:
                 handle.begin(request, future)
             except (pycurl.error, UnicodeError) as error:
                 # What curl cannot even be told, such as a host name that no encoding fits, is an answer like any other.
-                self._finished.append((future, _unable(str(error))))
+                self._finished.append((future, unable(str(error))))
                 continue
             self._running[handle.curl] = handle
             multi.add_handle(handle.curl)
@@ -382,8 +234,3 @@ def _forget(epoll: select.epoll, descriptor: int) -> None:
     except (FileNotFoundError, OSError):
         # curl closed it first, and with that epoll forgot it.
         return
-
-
-def _unable(message: str) -> Exchange:
-    nothing = dict.fromkeys(("os_errno", "status", "redirects", "name_lookup", "connect", "app_connect", "first_byte", "total"), 0)
-    return Exchange(code=pycurl.E_URL_MALFORMAT, message=message, secure=False, refused=None, **nothing)

@@ -6,7 +6,8 @@ import pycurl
 
 from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Measurement, Target, Times, failed, not_looked
-from services.checker.probes.engine import MAX_REDIRECTS, Engine, Exchange, Request
+from services.checker.probes.engine import Engine
+from services.checker.probes.exchange import MAX_REDIRECTS, Exchange, Request
 from shared.contracts.codes import ErrorType, Outcome
 
 OS_WORDS = {

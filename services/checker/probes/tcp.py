@@ -36,7 +36,8 @@ async def probe(target: Target, rules: HostRules) -> Measurement:
     error = await _connect_any(permitted, deadline)
     lookup_ms, total_ms = _ms(looked_up - began), _ms(perf_counter() - began)
     if error is None:
-        return Measurement(Outcome.HEALTHY, response_time_ms=total_ms, times=Times(lookup_ms, _ms(perf_counter() - looked_up), total_ms=total_ms))
+        times = Times(name_lookup_ms=lookup_ms, connect_ms=round(total_ms - lookup_ms, 3), total_ms=total_ms)
+        return Measurement(Outcome.HEALTHY, response_time_ms=total_ms, times=times)
     times = Times(name_lookup_ms=lookup_ms, total_ms=total_ms)
     if isinstance(error, TimeoutError) and error.errno is None:
         return failed(ErrorType.TIMEOUT, f"not done within {target.timeout_ms} ms, while connecting", times=times)
