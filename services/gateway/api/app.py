@@ -1,0 +1,19 @@
+"""The REST application: one guard before every route, one table of errors behind them."""
+
+from fastapi import Depends, FastAPI
+
+from services.gateway.api import incidents, problems, services, session, uptime
+from services.gateway.api.access import guard
+from services.gateway.parts import Parts
+
+
+def rest_app(parts: Parts) -> FastAPI:
+    """Return the application. It publishes no documentation of itself: that would be a route without a role."""
+    app = FastAPI(
+        title="SLA Monitor", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.state.parts = parts
+    problems.register(app)
+    for room in (session, services, uptime, incidents):
+        app.include_router(room.router)
+    return app

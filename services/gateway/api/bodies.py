@@ -1,0 +1,61 @@
+"""Reading what was sent, after it is clear who sends it."""
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ValidationError
+
+from services.gateway.api.problems import ProblemError, invalid
+from services.gateway.domain.people import Deed, Identity
+from services.gateway.usecases import details_of
+from shared.clock import Clock
+from shared.telemetry import correlation_id
+
+MOST_BYTES = 256_000
+B = TypeVar("B", bound=BaseModel)
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """Return the body, which must be a JSON object of reasonable size. Raises `ProblemError` 413, 415, 400 or 422."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ProblemError(415, "Unsupported media type", "Send application/json.")
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise ProblemError(413, "Too large", f"A body takes at most {MOST_BYTES} bytes.")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(400, "Not JSON", f"The body cannot be read as JSON: {error}"[:300]) from None
+    if not isinstance(value, dict):
+        raise ProblemError(422, "Not valid", "The body must be a JSON object.")
+    return value
+
+
+Body = Annotated[dict[str, Any], Depends(json_object)]
+
+
+def read(form: type[B], body: dict[str, Any]) -> B:
+    """Return a body in the form that it must have. Raises `ProblemError` 422 that names the fields."""
+    try:
+        return form.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def address_of(request: Request) -> str:
+    """Return where a request comes from, as far as our proxies can be believed."""
+    return request.client.host if request.client else ""
+
+
+def deed_of(request: Request, who: Identity, action: str, subject: str, body: dict[str, Any], clock: Clock) -> Deed:  # noqa: PLR0917  # the columns of a line
+    """Return the audit line of a command."""
+    return Deed(clock(), who.username, action, subject[:200], address_of(request), correlation_id(), details_of(body))
+
+
+def as_json(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return bytes that are JSON already. Nobody between us and the reader keeps a copy."""
+    return Response(body, status_code=status, media_type="application/json", headers={"Cache-Control": "no-store"} | (headers or {}))

@@ -1,0 +1,1 @@
+"""Rules of the gateway: standard library and the product's codes only."""

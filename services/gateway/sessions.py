@@ -1,0 +1,106 @@
+"""Whose request it is, without asking the database each time; and how often somebody may try to come in."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.gateway import store
+from services.gateway.cache import Cache
+from services.gateway.database import Database
+from services.gateway.domain.people import Identity
+from services.gateway.usecases import token_hash
+from shared.clock import Clock
+from shared.database import is_transient
+
+MOST = 10_000
+ATTEMPTS_WITHIN_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    identity: Identity
+    asked_at: float
+
+
+class Sessions:
+    """Sessions seen lately. One ended elsewhere is believed for `cache_s` seconds more; for `grace_s` while the database is away."""
+
+    def __init__(
+        self, database: Database, *, clock: Clock, cache_s: float, grace_s: float, timer: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`timer` gives seconds that only grow."""
+        self._database = database
+        self._clock = clock
+        self._cache_s = cache_s
+        self._grace_s = grace_s
+        self._timer = timer
+        self._known: dict[bytes, _Known] = {}
+
+    async def who(self, token: str, *, reading: bool) -> Identity | None:
+        """Return whose session a token is, or None. Raises what a database that is away raises, unless it is a read within the grace."""
+        key = token_hash(token)
+        known = self._known.get(key)
+        if known is not None and known.identity.expires_at <= self._clock():
+            self.forget(token)
+            return None
+        age = self._timer() - known.asked_at if known else 0.0
+        if known is not None and age < self._cache_s:
+            return known.identity
+        try:
+            async with self._database.transaction() as conn:
+                identity = await store.session(conn, key, now=self._clock())
+        except Exception as error:
+            if known is not None and reading and age < self._grace_s and is_transient(error):
+                return known.identity
+            raise
+        self._remember(key, identity)
+        return identity
+
+    def forget(self, token: str) -> None:
+        """Ask the database again next time."""
+        self._known.pop(token_hash(token), None)
+
+    def _remember(self, key: bytes, identity: Identity | None) -> None:
+        self._known.pop(key, None)
+        if identity is None:
+            return
+        if len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        self._known[key] = _Known(identity, self._timer())
+
+
+class Attempts:
+    """Counts sign-ins per user name and address: shared through Redis, else in this process."""
+
+    def __init__(self, cache: Cache, *, most: int, timer: Callable[[], float] = time.monotonic) -> None:
+        """Allow `most` in five minutes."""
+        self._cache = cache
+        self._most = most
+        self._timer = timer
+        self._here: dict[str, tuple[float, int]] = {}
+
+    async def allowed(self, username: str, address: str) -> bool:
+        """Count one more attempt; say whether it may be made."""
+        key = self._key(username, address)
+        here = self._count_here(key)
+        shared = await self._cache.count(key, within_s=ATTEMPTS_WITHIN_S)
+        return max(here, shared or 0) <= self._most
+
+    async def succeeded(self, username: str, address: str) -> None:
+        """Begin to count anew after a sign-in that was right."""
+        key = self._key(username, address)
+        self._here.pop(key, None)
+        await self._cache.forget(key)
+
+    def _key(self, username: str, address: str) -> str:
+        return f"sla:gateway:attempts:{token_hash(f'{username}|{address}').hex()[:32]}"
+
+    def _count_here(self, key: str) -> int:
+        now = self._timer()
+        began, counted = self._here.get(key, (now, 0))
+        if now - began >= ATTEMPTS_WITHIN_S:
+            began, counted = now, 0
+        if key not in self._here and len(self._here) >= MOST:
+            del self._here[next(iter(self._here))]
+        self._here[key] = (began, counted + 1)
+        return counted + 1
