@@ -45,12 +45,12 @@ class Batch:
 class Spool:
     """The file, open for one process alone."""
 
-    def __init__(self, path: Path, *, max_bytes: int) -> None:
-        """Open or make the file. Raises `SpoolUnusable`."""
+    def __init__(self, path: Path, *, max_bytes: int, patience_s: float = 2.0) -> None:
+        """Open or make the file, waiting a moment for a process that is just ending. Raises `SpoolUnusable`."""
         self._max_bytes = max_bytes
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+            self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience_s)
             # Exclusive: two processes on one spool would publish and delete each other's batches.
             for setting in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = normal", "auto_vacuum = full"):
                 self._file.execute(f"pragma {setting}")

@@ -1,13 +1,15 @@
 """One HTTP exchange with libcurl: what is asked, how it ended, and the handle that is set up for it. Used by the engine's thread."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pycurl
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_REDIRECTS = 5
 USER_AGENT = "sla-monitor/0.1 (checker)"
