@@ -11,7 +11,8 @@ import typer
 from infra.ops import commands_data, commands_demo, commands_stack, envfile, programs, stack
 from infra.ops.errors import OpsError
 from shared.runtime import CannotStart
-from shared.settings import USAGE_ERROR
+from shared.settings import USAGE_ERROR, TelemetrySettings
+from shared.telemetry import configure_logging
 
 app = typer.Typer(help="Operate SLA Monitor: local stack, database, dead letters, demo.", no_args_is_help=True, add_completion=False)
 app.add_typer(commands_stack.app, name="stack")
@@ -25,6 +26,8 @@ app.command("demo-target")(commands_demo.demo_target)
 @app.callback()
 def _everywhere() -> None:
     """Take the local stack's settings where the environment names none."""
+    # What the use cases note while seeding is for a service's log; here the command itself says what it did.
+    configure_logging(TelemetrySettings(log_level="warning", log_format="console"), service="sla-monitor")
     for name, value in stack.settings_of(commands_stack.DEFAULT_FOLDER).items():
         os.environ.setdefault(name, value)
 

@@ -22,3 +22,13 @@ def make(folder: Path) -> bool:
     partial.write_text(filled((folder / ".env.example").read_text(encoding="utf-8")), encoding="utf-8")
     partial.replace(target)
     return True
+
+
+def main() -> None:
+    """Make it here, with nothing but the standard library: Compose needs it before anything is installed."""
+    if make(Path.cwd()):
+        print(".env written, with generated passwords")
+
+
+if __name__ == "__main__":
+    main()

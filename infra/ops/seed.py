@@ -76,10 +76,11 @@ async def reset_password(admin_url: str, passwords: Mapping[str, str], username:
     """Give a user a new generated password and return it; their sessions end. Raises OpsError if there is no such user."""
     password = new_password()
     async with _as_service(admin_url, "gateway", passwords) as conn:
-        if username not in {row["username"] for row in await conn.fetch(SQL_USERNAMES)}:
+        try:
+            await gateway.reset_password(conn, username=username, password=password)
+        except gateway.NoSuchUser as error:
             message = f"there is no user {username!r}"
-            raise OpsError(message)
-        await gateway.reset_password(conn, username=username, password=password)
+            raise OpsError(message) from error
     return password
 
 
