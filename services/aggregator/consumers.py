@@ -7,6 +7,7 @@ from typing import Any
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from faststream.exceptions import IncorrectState
+from faststream.rabbit import Channel
 
 from services.aggregator import usecases
 from services.aggregator.domain.intake import Intake, look
@@ -24,6 +25,8 @@ from shared.topology import AGGREGATOR_CHECKS, AGGREGATOR_EVENTS
 
 ASK_S = 2.0
 """How long the broker may take to say what is waiting."""
+LOOKING = Channel(prefetch_count=1)
+"""A channel of its own for the question: were the queue gone, the broker would close the channel that asks."""
 
 
 class Storing:
@@ -138,9 +141,11 @@ async def waiting(consumer: Consumer) -> int | None:
     """Return how many messages of results lie in the queue, not yet given to any replica; None if the broker does not say."""
     try:
         async with asyncio.timeout(ASK_S):
-            channel = await consumer.broker.config.channel_manager.get_channel()
-            queue = await channel.declare_queue(AGGREGATOR_CHECKS.name, passive=True, robust=False)
+            channel = await consumer.broker.config.channel_manager.get_channel(LOOKING)
+            # one layer down: aio-pika answers a passive declaration of a queue that it knows from memory, with the count of that time
+            link = await channel.get_underlay_channel()
+            declared = await link.queue_declare(AGGREGATOR_CHECKS.name, passive=True)
     except (AMQPError, ChannelInvalidStateError, IncorrectState, OSError, TimeoutError, RuntimeError):
         return None  # the intake then counts as not settled, which is what it is
-    count: int | None = queue.declaration_result.message_count
+    count: int | None = declared.message_count
     return count

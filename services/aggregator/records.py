@@ -52,7 +52,8 @@ insert into uptime_records (service_id, date, status, uptime_percentage, total_c
 select * from unnest($1::text[], $2::date[], $3::text[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[], $8::double precision[])
     on conflict (service_id, date) do update
    set status = excluded.status, uptime_percentage = excluded.uptime_percentage, total_checks = excluded.total_checks,
-       successful_checks = excluded.successful_checks, failed_checks = excluded.failed_checks, avg_response_time = excluded.avg_response_time"""
+       successful_checks = excluded.successful_checks, failed_checks = excluded.failed_checks,
+       avg_response_time = excluded.avg_response_time"""
 
 SQL_SAVE_SKETCHES = """
 insert into day_sketch (service_id, date, sketch) select * from unnest($1::text[], $2::date[], $3::bytea[])

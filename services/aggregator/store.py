@@ -75,9 +75,9 @@ select service_id, region, slots::bigint[], healthy::boolean[],
 SQL_FELL_SILENT = """
 select r.service_id, r.region
   from region_state r join service s on s.id = r.service_id
- where r.slots <> '{}' and r.newest_at < $2 - interval '3 seconds'           -- served by region_state_heard; nobody is silent sooner
+ where r.slots <> '{}' and r.newest_at < $2::timestamptz - interval '3 seconds'  -- served by region_state_heard; nobody is silent sooner
    and s.version > 0 and s.is_active and s.removed_at is null
-   and greatest(r.newest_at, $1) + s.silent_after_ms * interval '1 millisecond' < $2
+   and greatest(r.newest_at, $1::timestamptz) + s.silent_after_ms * interval '1 millisecond' < $2
    and ($3::text[] is null or r.service_id = any($3))
  order by r.service_id, r.region
  limit $4"""

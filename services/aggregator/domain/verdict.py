@@ -153,7 +153,7 @@ def _status(*, up: bool, down: bool) -> Status:
 
 
 def _since(status: Status, ups: dict[str, int], downs: dict[str, int], silent: dict[str, int]) -> int | None:
-    """Return since when the whole is so: all are down since the last one fell; some are since the first fell and the first of the others rose.
+    """Return since when the whole is so: all are down since the last one fell; some are since the first fell and another rose.
 
     A region that fell silent may have been what held the whole in its former status, so it cannot be older than that.
     """

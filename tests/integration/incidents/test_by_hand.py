@@ -1,0 +1,186 @@
+"""Incidents that people open and lead, over the broker and on a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.incidents.consumers import Wiring, answer, subscribe_events
+from services.incidents.domain.lifecycle import Policy
+from shared.clock import utc_now
+from shared.consuming import consuming, open_consumer
+from shared.contracts.codes import IncidentStatus, Priority, Severity
+from shared.contracts.commands import (
+    INCIDENTS_GET,
+    INCIDENTS_LIST,
+    INCIDENTS_OPEN,
+    INCIDENTS_UPDATE,
+    IncidentDraft,
+    IncidentEntry,
+    IncidentQuery,
+    IncidentRef,
+    Problem,
+)
+from shared.contracts.registry import encode, make_event
+from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1
+from shared.database import Pool
+from shared.health import Health
+from shared.messaging import Outgoing, Publisher, open_publisher
+from shared.outbox import relaying
+from shared.rpc import Client, Refused, open_client
+from shared.topology import EVENTS
+from tests.integration.incidents.story import MO, O, at, definition, hear, history, incidents, learn, told
+from tests.servers import Vhost
+from tests.waiting import until
+
+IDENTIFIED, MONITORING, RESOLVED, INVESTIGATING = (
+    IncidentStatus.IDENTIFIED,
+    IncidentStatus.MONITORING,
+    IncidentStatus.RESOLVED,
+    IncidentStatus.INVESTIGATING,
+)
+
+
+@pytest.fixture
+async def edge(pool: Pool, vhost: Vhost) -> AsyncIterator[tuple[Client, Publisher]]:
+    """Run the service's edge in this process; give somebody who asks it, and somebody who says things."""
+    health = Health("incidents")
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(open_publisher(vhost.amqp_url, name="publisher", health=health))
+        relay = await stack.enter_async_context(relaying(pool, publisher, health))
+        consumer = open_consumer(vhost.amqp_url, name="consumer", publisher=publisher, health=health)
+        wiring = Wiring(consumer, pool, relay, utc_now, Policy())
+        subscribe_events(wiring)
+        answer(wiring)
+        await stack.enter_async_context(consuming(consumer))
+        client = await stack.enter_async_context(open_client(vhost.amqp_url, name="asker", health=health))
+        await asyncio.wait_for(asyncio.gather(consumer.consuming.wait(), publisher.connected.wait()), 20)
+
+        async def linked() -> bool:
+            return "rpc client" not in await health.reasons()
+
+        await until(linked, within_s=10, what="the asker is connected")
+        yield client, publisher
+
+
+def draft(**changes: object) -> IncidentDraft:
+    """Return what a reporter writes."""
+    base = IncidentDraft(
+        id=uuid4(),
+        title="Login fails",
+        message="We look into it.",
+        severity=Severity.HIGH,
+        priority=Priority.P2,
+        affected_services=("id-recognition",),
+        actor="kim",
+    )
+    return base.model_copy(update=changes)
+
+
+def entry(incident_id: UUID, status: IncidentStatus, message: str = "More is known.") -> IncidentEntry:
+    """Return what a reporter adds."""
+    return IncidentEntry(entry_id=uuid4(), incident_id=incident_id, status=status, message=message, actor="lee")
+
+
+async def refused(client: Client, written: IncidentDraft | IncidentEntry) -> Problem:
+    """Return the problem that somebody's writing meets."""
+    asking = client.call(INCIDENTS_OPEN, written) if isinstance(written, IncidentDraft) else client.call(INCIDENTS_UPDATE, written)
+    with pytest.raises(Refused) as refusal:
+        await asking
+    return refusal.value.problem
+
+
+async def test_an_incident_by_hand_asked_twice_at_every_step(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+    client, _ = edge
+    await learn(pool, definition())
+    written = draft()
+    first, second = await asyncio.gather(client.call(INCIDENTS_OPEN, written), client.call(INCIDENTS_OPEN, written))
+    assert first == second
+
+    for status in (IDENTIFIED, MONITORING, RESOLVED):
+        more = entry(written.id, status)
+        once = await client.call(INCIDENTS_UPDATE, more)
+        assert await client.call(INCIDENTS_UPDATE, more) == once
+
+    found = await client.call(INCIDENTS_GET, IncidentRef(id=written.id))
+    assert (found.status, found.version, found.created_by, found.resolved_by, found.duration_minutes) == (RESOLVED, 4, "kim", "lee", 0)
+    assert found.identified_at is not None
+    assert [(one.status, one.created_by) for one in found.updates] == [
+        (INVESTIGATING, "kim"),
+        (IDENTIFIED, "lee"),
+        (MONITORING, "lee"),
+        (RESOLVED, "lee"),
+    ]
+    listed = await client.call(INCIDENTS_LIST, IncidentQuery(service_id="id-recognition"))
+    assert listed.incidents == (found,)
+    assert (await client.call(INCIDENTS_LIST, IncidentQuery(open_only=True))).incidents == ()
+    assert (await client.call(INCIDENTS_LIST, IncidentQuery(before=found.started_at))).incidents == ()
+
+
+async def test_what_is_refused_names_the_field(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+    client, _ = edge
+    await learn(pool, definition())
+    opened = await client.call(INCIDENTS_OPEN, draft())
+    other = await client.call(INCIDENTS_OPEN, draft())
+
+    problems = {
+        "title": await refused(client, draft(title="  ")),
+        "message": await refused(client, entry(opened.id, IDENTIFIED, " ")),
+        "affected_services": await refused(client, draft(affected_services=("nobody",))),
+    }
+    for field, problem in problems.items():
+        assert (problem.status, [one.field for one in problem.errors]) == (422, [field])
+    assert (await refused(client, entry(uuid4(), IDENTIFIED))).status == 404
+    with pytest.raises(Refused, match="There is no incident"):
+        await client.call(INCIDENTS_GET, IncidentRef(id=uuid4()))
+
+    taken = entry(opened.id, RESOLVED)
+    await client.call(INCIDENTS_UPDATE, taken)
+    late = await refused(client, entry(opened.id, MONITORING))
+    assert (late.status, [one.field for one in late.errors]) == (409, ["status"])
+    stolen = await refused(client, taken.model_copy(update={"incident_id": other.id}))
+    assert (stolen.status, [one.field for one in stolen.errors]) == (409, ["entry_id"])
+
+
+async def test_an_automatic_incident_that_a_person_resolved_stays_resolved(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+    client, _ = edge
+    changes = history(O, MO, O, MO)
+    await hear(pool, *changes[:2])
+    [incident] = await incidents(pool)
+
+    await client.call(INCIDENTS_UPDATE, entry(incident.id, RESOLVED))
+    await hear(pool, changes[1], *changes[2:])
+
+    assert [(one.started_at, one.resolved_by) for one in await incidents(pool)] == [(at(4), None), (at(2), "lee")]
+
+
+async def test_the_same_event_delivered_three_times_opens_one_incident(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+    _, publisher = edge
+
+    async def say(status: ServiceStatus) -> None:
+        event = make_event(
+            ServiceStatusChangedV1(status=status),
+            source="/aggregator",
+            subject=status.service_id,
+            version=status.version,
+            at=at(9),
+            correlation_id="c",
+        )
+        await publisher.publish(Outgoing(EVENTS, event.type, encode(event), str(event.id), event.correlationid))
+
+    changes = history(O, MO)
+    for status in (*changes, changes[-1], changes[-1]):
+        await say(status)
+    await say(history(O, MO, O)[-1])
+
+    async def resolved() -> bool:
+        return [one.status for one in await incidents(pool)] == [RESOLVED]
+
+    async def sent() -> bool:
+        return await told(pool) == []
+
+    await until(resolved, within_s=10, what="one incident, resolved")
+    await until(sent, within_s=10, what="the outbox is empty")
+    assert await pool.fetchval("select count(*) from inbox") == 3
