@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 
 import uvicorn
@@ -36,8 +37,16 @@ HTTP_GRACE_S = 3
 log = logger(__name__)
 
 
-async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings, *, clock: Clock = utc_now) -> int:
-    """Enter everything on the stack and return the port of HTTP. Nothing is waited for: what is away is named by the answers."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A gateway that serves, and the port of its HTTP."""
+
+    port: int
+    hub: Hub
+
+
+async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings, *, clock: Clock = utc_now) -> Serving:
+    """Enter everything on the stack and serve. Nothing is waited for: what is away is named by the answers."""
     away = Health(NAME)  # what reading goes on without; the process stays ready
     away.started()
     hub = Hub(Ring(settings.ring_events, settings.ring_bytes), clock=clock, buffer_bytes=settings.ws_buffer_bytes)
@@ -51,7 +60,7 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     front = Front(parts, Page(hub, clock=clock), away)
     port = await stack.enter_async_context(serving(_http(front, settings), grace_s=HTTP_GRACE_S))
     log.info("serving", port=port)
-    return port
+    return Serving(port, hub)
 
 
 def _parts(settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, cache: Cache, database: Database) -> Parts:  # noqa: PLR0917  # the wiring

@@ -74,7 +74,7 @@ class Feed:
             start = self._start(newest)
             channel = await _attach(connection, start, arrived)
         self._hub.set_live(live=True)
-        if newest is None or (self._hub.offset or -1) >= newest:
+        if newest is None or self._hub.ring.last >= newest:
             self._hub.caught_up()
         watching = asyncio.create_task(self._watch(connection, arrived), name="feed watch")
         try:

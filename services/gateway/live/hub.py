@@ -68,6 +68,8 @@ class Hub:
         self.live = False
         self.opened = False
         """Whether clients may be served: the model is as new as the stream was when we came."""
+        self.refilled = False
+        """Whether the ring goes back as far as it can: before that, an old offset may still become known here."""
         self._clock = clock
         self._as_of: datetime | None = None
         self._seen: dict[str, None] = {}
@@ -148,8 +150,10 @@ class Hub:
                 self.broadcast(text_frame(to_json({"type": "live"} if live else {"type": "stale", "as_of": self.as_of})))
 
     def caught_up(self) -> None:
-        """Note that the newest message of the stream was taken."""
+        """Note that the newest message of the stream was taken, and everything before it that the ring can hold."""
         self.opened = True
+        self.refilled = True
+        self._moved.set()
 
     def snapshot_frame(self, *, reset: bool) -> Frame:
         """Return the public state as it is now, with the offset to go on from."""
@@ -175,8 +179,8 @@ class Hub:
             client.cut(code, reason)
 
     async def reached(self, offset: int) -> None:
-        """Return when everything up to `offset` has been taken and can be given again."""
-        while self.offset is None or min(self.ring.last, self.offset) < offset:
+        """Return when it is decided whether what came after `offset` can be given: not before everything up to it was taken."""
+        while self.offset is None or min(self.ring.last, self.offset) < offset or (offset < self.ring.first - 1 and not self.refilled):
             self._moved.clear()
             await self._moved.wait()
 

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-from datetime import datetime
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,9 @@ SHAPES = {"o": "●", "po": "◐", "mo": "✕", "nd": "?", "e": "○"}
 SIGNS = {"operational": "●", "degraded": "◐", "outage": "✕", "unknown": "?", "partly_unknown": "?", "nothing": "○"}
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 LANGUAGE_COOKIE = "lang"
-CSP = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 Texts = dict[str, str]
@@ -87,7 +78,8 @@ class Page:
     def html(self, language: str) -> bytes:
         """Return the page as it is now, in one language."""
         hub = self._hub
-        state = (hub.model.revision, hub.offset, hub.live, hub.as_of, hub.ready)
+        minute = rfc3339(self._clock())[:16]  # while it is live the page is true as of now, and says so to the minute
+        state = (hub.model.revision, hub.offset, hub.live, hub.as_of, hub.ready, minute)
         have = self._built.get(language)
         if have is None or have[0] != state:
             have = (state, self._render(language).encode())
@@ -101,7 +93,7 @@ class Page:
             return self._template.render(common | {"data": None})
         data = json.loads(self._hub.status_document().body)
         names = {one["id"]: _name(one, language) for one in data["services"]}
-        as_of = data["as_of"] or rfc3339(self._now())
+        as_of = data["as_of"] or rfc3339(self._clock())
         state = {"texts": texts, "shapes": SHAPES, "signs": SIGNS, "lang": language, "stale": data["stale"], "as_of": as_of}
         return self._template.render(
             common
@@ -117,9 +109,6 @@ class Page:
                 "state": json.dumps(state, ensure_ascii=False).replace("<", "\\u003c"),  # cannot end the element that it stands in
             }
         )
-
-    def _now(self) -> datetime:
-        return self._clock()
 
     async def _asset(self, scope: Any, headers: dict[str, str], asset: tuple[str, bytes], send: Any) -> None:  # noqa: ANN401
         tag = self._tags[scope["path"]]
