@@ -131,10 +131,14 @@ def stop(process: ProcessId, *, timeout_s: float, how: signal.Signals = signal.S
         wait_until(lambda: _gone(process), timeout_s=timeout_s, what="the end")
     except OpsError:
         graceful = False
-    for rest in [process, *of_session(process.pid)]:
+    # The pid may be a stranger's by now, and then so is the session.
+    theirs = [] if _taken_over(process) else list(of_session(process.pid))
+    for rest in [process, *theirs]:
         send(rest, signal.SIGKILL)
     wait_until(
-        lambda: _gone(process) and not any(of_session(process.pid)), timeout_s=10, what=f"the end of process {process.pid} after SIGKILL"
+        lambda: _gone(process) and not any(alive(one) for one in theirs),
+        timeout_s=10,
+        what=f"the end of process {process.pid} after SIGKILL",
     )
     return graceful
 
@@ -147,6 +151,11 @@ def stopped_on_error(process: ProcessId) -> Iterator[None]:
     except BaseException:
         stop(process, timeout_s=5)
         raise
+
+
+def _taken_over(process: ProcessId) -> bool:
+    fields = _stat(process.pid)
+    return fields is not None and fields[19] != process.started
 
 
 def _gone(process: ProcessId) -> bool:

@@ -113,7 +113,7 @@ def read(folder: Path, kind: Kind) -> Server | None:
 
 def stop_all(folder: Path, kinds: Sequence[Kind] = KINDS, *, graceful: bool = True) -> None:
     """Stop the servers side by side; none of their processes is left afterwards. Ungraceful is quick, for data that nobody needs."""
-    with ThreadPoolExecutor(len(kinds)) as workers:
+    with ThreadPoolExecutor(max(1, len(kinds))) as workers:
         for stopped in [workers.submit(stop_server, folder, kind, graceful=graceful) for kind in kinds]:
             stopped.result()
 
