@@ -67,6 +67,8 @@ class Shipper:
         self._some, self._many, self._backlog = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._in_flight: dict[str, asyncio.Task[bool]] = {}
+        self._flushing: asyncio.Task[None] | None = None
+        self._fresh: set[str] = set()  # on their way to the disk: not the backlog's yet
         self._unspooled: deque[Batch] = deque()
         self._broker_answers = True
         self._backlog.set()  # what the last process left behind
@@ -88,7 +90,9 @@ class Shipper:
                     await self._many.wait()
             except TimeoutError:
                 pass  # the moment is over: what came, goes
-            await self.flush()
+            # Shielded: being stopped in the midst of a flush must lose nothing; drain() waits for its end.
+            self._flushing = asyncio.create_task(self.flush())
+            await asyncio.shield(self._flushing)
 
     async def flush(self) -> None:
         """Write what was collected to the spool and begin to publish it."""
@@ -100,7 +104,9 @@ class Shipper:
         for start in range(0, len(checks), FLUSH_AT):
             some = checks[start : start + FLUSH_AT]
             batch = to_batch(some, batch_id=self._new_id(), region=self._region, checker=self._checker, at=self._clock())
+            self._fresh.add(batch.batch_id)
             await self._keep(batch)
+            self._fresh.discard(batch.batch_id)
             if self._broker_answers and len(self._in_flight) < IN_FLIGHT:
                 _sending = self._send(batch)  # _in_flight holds it
             else:
@@ -125,6 +131,8 @@ class Shipper:
         """Flush, and publish for a bounded time; the rest stays in the spool for the next process."""
         try:
             async with asyncio.timeout(within_s):
+                if self._flushing is not None:
+                    await self._flushing
                 await self.flush()
                 await asyncio.gather(*self._in_flight.values())
                 while (waiting := await self._waiting()) and all(await asyncio.gather(*(self._send(batch) for batch in waiting))):
@@ -172,8 +180,7 @@ class Shipper:
                 await self._on_disk(lambda: self._spool.append(self._unspooled[0]))
                 self._unspooled.popleft()
         except sqlite3.Error as error:
-            DISK_REFUSED.inc()
-            self._health.set("spool", ok=False, reason=f"the disk refuses: {error}")
+            self._disk_refused(error)
             while len(self._unspooled) > IN_MEMORY:
                 GIVEN_UP.inc(self._unspooled.popleft().results)
         else:
@@ -188,15 +195,23 @@ class Shipper:
             await self._on_disk(lambda: self._spool.delete([batch]))
         except sqlite3.Error as error:
             # It stays and is sent once more some day: its checks are known by their ids and count once.
-            DISK_REFUSED.inc()
-            self._health.set("spool", ok=False, reason=f"the disk refuses: {error}")
+            self._disk_refused(error)
 
     async def _waiting(self) -> list[Batch]:
         """Return a few batches that nobody is sending, oldest first."""
-        stored = await self._on_disk(lambda: self._spool.oldest(BACKLOG_AT_ONCE + len(self._in_flight)))
+        try:
+            stored = await self._on_disk(lambda: self._spool.oldest(BACKLOG_AT_ONCE + len(self._in_flight) + len(self._fresh)))
+        except sqlite3.Error as error:
+            self._disk_refused(error)
+            stored = []
         known = {batch.batch_id for batch in stored}
         waiting = [*stored, *(batch for batch in self._unspooled if batch.batch_id not in known)]
-        return [batch for batch in waiting if batch.batch_id not in self._in_flight][:BACKLOG_AT_ONCE]
+        taken = self._in_flight.keys() | self._fresh
+        return [batch for batch in waiting if batch.batch_id not in taken][:BACKLOG_AT_ONCE]
+
+    def _disk_refused(self, error: sqlite3.Error) -> None:
+        DISK_REFUSED.inc()
+        self._health.set("spool", ok=False, reason=f"the disk refuses: {error}")
 
     async def _on_disk(self, act: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, act)

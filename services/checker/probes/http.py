@@ -1,6 +1,7 @@
 """HTTP checks: ask, compare the status code, and say in stable words what went wrong and in which phase."""
 
 import errno
+import re
 
 import pycurl
 
@@ -41,6 +42,7 @@ _CODES: dict[int, tuple[ErrorType, str]] = {
     HTTP2_STREAM_ERROR: (ErrorType.HTTP_ERROR, "the answer breaks HTTP/2"),
     pycurl.E_BAD_CONTENT_ENCODING: (ErrorType.HTTP_ERROR, "the answer's encoding is broken"),
 }
+_CURLS_FRAME = re.compile(r"^SSL certificate (problem|OpenSSL verify result): | \(\d+\)$")
 _TLS_CODES = frozenset(
     {
         pycurl.E_SSL_CONNECT_ERROR,
@@ -102,7 +104,7 @@ def _tls_words(exchange: Exchange) -> str:
     if OS_WORDS.get(exchange.os_errno) == "connection reset":
         return "connection reset, while securing the connection"
     # curl names the certificate's fault, without anything that changes from check to check.
-    return (exchange.message or "TLS failed").removeprefix("SSL certificate problem: ")[:200]
+    return _CURLS_FRAME.sub("", exchange.message)[:200] or "TLS failed"
 
 
 def _phase(exchange: Exchange) -> str:

@@ -27,7 +27,7 @@ async def probe(target: Target, rules: HostRules) -> Measurement:
             ways = await _look_up(parts.hostname or "", parts.port or 0)
     except TimeoutError:
         return failed(ErrorType.TIMEOUT, f"not done within {target.timeout_ms} ms, while looking up the name")
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return failed(ErrorType.DNS_ERROR, "name not found")
     looked_up = perf_counter()
     permitted = [way for way in ways if rules.refusal(str(way[1][0])) is None]

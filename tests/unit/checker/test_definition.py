@@ -108,7 +108,15 @@ def test_what_cannot_work_is_refused_with_its_field_and_reason(changes: dict[str
         {"display_name_ko": "얼굴 비교"},
         {"display_name_ko": None},
         {"description": "two\nlines"},
-        {"options": {"method": "HEAD", "expected_codes": [204, "3xx"], "follow_redirects": False, "max_body_bytes": 0, "verify_tls": False}},
+        {
+            "options": {
+                "method": "HEAD",
+                "expected_codes": [204, "3xx"],
+                "follow_redirects": False,
+                "max_body_bytes": 0,
+                "verify_tls": False,
+            }
+        },
         {"check_interval": 1000, "timeout": 999},
     ],
 )

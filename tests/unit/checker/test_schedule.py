@@ -1,5 +1,7 @@
 """Slots: aligned, strictly increasing, spread, and the same after any restart."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ def test_a_restart_at_any_moment_finds_the_same_slots(service: str, interval: in
     slots = [next_slot(now, phase_ms=place, interval_ms=interval)]
     for _ in range(steps):
         slots.append(next_slot(slots[-1], phase_ms=place, interval_ms=interval))
-    assert all(later - earlier == interval for earlier, later in zip(slots, slots[1:], strict=False))
+    assert all(later - earlier == interval for earlier, later in pairwise(slots))
     assert [slot_at(slot + interval - 1, phase_ms=place, interval_ms=interval) for slot in slots] == slots
 
 
@@ -43,7 +45,9 @@ def test_regions_look_at_different_times() -> None:
 
 
 @given(now=moments, interval=intervals, before=intervals, done_ago=st.integers(min_value=0, max_value=10_000_000), service=ids)
-def test_a_changed_interval_gives_no_slot_twice_and_waits_less_than_one(now: int, interval: int, before: int, done_ago: int, service: str) -> None:
+def test_a_changed_interval_gives_no_slot_twice_and_waits_less_than_one(
+    now: int, interval: int, before: int, done_ago: int, service: str
+) -> None:
     del before  # whatever it was, only the last slot done matters
     done = now - done_ago
     place = phase(service, "r", interval)

@@ -1,6 +1,5 @@
 """The spool: a file that outlives its process, bounded, one process's alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ def batch(number: int, size: int = 10) -> Batch:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "deep" / "spool.sqlite3"
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "spool.sqlite3"
 
 
 def test_what_was_appended_is_there_after_reopening_in_order(path: Path) -> None:
@@ -68,7 +67,9 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.integers(min_value=1, max_value=60), max_size=20), bound=st.integers(min_value=60, max_value=200))
-def test_it_never_holds_more_than_its_bound_and_keeps_the_newest(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], bound: int) -> None:
+def test_it_never_holds_more_than_its_bound_and_keeps_the_newest(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], bound: int
+) -> None:
     with Spool(tmp_path_factory.mktemp("spool") / "s", max_bytes=bound) as spool:
         for number, size in enumerate(sizes):
             spool.append(batch(number, size))
