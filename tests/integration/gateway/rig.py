@@ -217,8 +217,12 @@ class World:
     publisher: Publisher
 
     async def say(self, *events: Event[Any]) -> None:
-        """Publish events, in order, each confirmed."""
+        """Publish events, in order, each confirmed. What they say is what their owners answer from then on."""
         for one in events:
+            if isinstance(one.data, ServiceStatusChangedV1):
+                self.owners.statuses[one.data.status.service_id] = one.data.status
+            if isinstance(one.data, ServiceRegisteredV1):
+                self.owners.services[one.data.service.id] = one.data.service
             await self.publisher.publish(Outgoing(EVENTS, one.type, encode(one), str(one.id), one.correlationid))
 
 
