@@ -62,7 +62,10 @@ async def test_the_order_of_arrival_changes_no_number(pool: Pool) -> None:
 
 
 async def test_replicas_that_fold_overlapping_results_at_once_count_each_once(pool: Pool) -> None:
-    """Every result goes to four replicas, in other orders and cuts. Seen red without the lock on services (lost counts)."""
+    """Every result goes to four replicas, in other orders and cuts.
+
+    Seen red without the lock on services, and with one that is not in order of ids: deadlocks.
+    """
     everything = [
         one for service in SERVICES for region in ("eu", "us") for one in results("++-+--++" * 4, service_id=service, region=region)
     ]

@@ -197,7 +197,7 @@ async def test_the_whole_follows_services_and_incidents(pool: Pool) -> None:
 
 
 async def test_active_incidents_are_counted_by_what_each_is(pool: Pool) -> None:
-    """Repeated and reordered events change nothing. Seen red with a counter that events increment."""
+    """Repeated and reordered events change nothing. Seen red without the guard by version."""
     one = Incident(
         id=uuid4(),
         title="Login fails",

@@ -39,7 +39,6 @@ async def test_an_outage_from_its_beginning_to_its_end(pool: Pool) -> None:
 
 
 async def test_the_same_event_three_times_opens_one_incident(pool: Pool) -> None:
-    """Seen red without the inbox and the version of the service."""
     outage = history(O, MO)
 
     await hear(pool, *outage, outage[-1], outage[-1])
@@ -54,6 +53,17 @@ async def test_two_consumers_at_once_open_one_incident(pool: Pool) -> None:
 
     assert [one.status for one in await incidents(pool)] == [IncidentStatus.INVESTIGATING, IncidentStatus.RESOLVED]
     assert sorted(await told(pool)) == [(OPENED, 1), (OPENED, 1), (RESOLVED, 3), (UPDATED, 2)]
+
+
+async def test_events_that_are_handled_at_once_take_turns(pool: Pool) -> None:
+    """Seen red without the lock on the service: the index refused a second open incident."""
+    services = [f"service-{number}" for number in range(6)]
+    changes = [one for service in services for one in history(O, MO, O, PO, MO, service_id=service)]
+
+    await asyncio.gather(*(hear(pool, one) for one in changes))
+
+    found = [one.affected_services[0] for one in await incidents(pool) if one.resolved_at is None]
+    assert sorted(found) == services
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -78,12 +88,12 @@ async def test_an_outage_told_late_goes_on_record_beside_the_one_that_is_open(po
 
 
 async def test_a_restart_in_the_middle_changes_nothing(pool: Pool) -> None:
-    """What was in hand is delivered again: here everything is, from the beginning."""
+    """What was in hand is delivered again: here everything is, from the beginning. Seen red without the inbox and the service's version."""
     changes = history(O, MO, ND, O, MO)
     await hear(pool, *changes[:3])
     await hear(pool, *changes)
 
-    assert [one.started_at for one in await incidents(pool)] == [at(5), at(2)]
+    assert [(one.started_at, one.resolved_at) for one in await incidents(pool)] == [(at(5), None), (at(2), at(4))]
     assert await told(pool) == [(OPENED, 1), (RESOLVED, 2), (OPENED, 1)]
 
 
