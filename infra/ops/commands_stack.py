@@ -26,7 +26,7 @@ def up(
     running = stack.up(folder, demo=demo, http_port=port, say=typer.echo)
     typer.echo(f"\nSLA Monitor {'already runs' if running.was_running else 'runs'} at {running.url}")
     show_sign_in(running.seeded)
-    typer.echo(f"Logs: {folder / 'logs'}   Stop: sla-monitor stack down (or make down)")
+    typer.echo(f"Logs: {folder / 'logs'}   Stop: make down")
 
 
 @app.command()
@@ -60,7 +60,9 @@ def status(folder: Folder = DEFAULT_FOLDER) -> None:
 def show_sign_in(seeded: Seeded) -> None:
     """Print new passwords, this once; otherwise say what to do without them."""
     if not seeded.passwords:
-        typer.echo("Sign-in: the passwords were printed at the first start; a new one: sla-monitor user reset-password NAME")
+        typer.echo(
+            "Sign-in: the passwords were printed at the first start; a new one: sla-monitor user reset-password NAME (the command is in .venv/bin)"
+        )
         return
     typer.echo("Sign-in (printed this once, kept nowhere):")
     for name, password in sorted(seeded.passwords.items()):
