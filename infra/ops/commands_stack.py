@@ -60,9 +60,7 @@ def status(folder: Folder = DEFAULT_FOLDER) -> None:
 def show_sign_in(seeded: Seeded) -> None:
     """Print new passwords, this once; otherwise say what to do without them."""
     if not seeded.passwords:
-        typer.echo(
-            "Sign-in: the passwords were printed at the first start; a new one: sla-monitor user reset-password NAME (the command is in .venv/bin)"
-        )
+        typer.echo("Sign-in: the passwords were printed at the first start; a new one: .venv/bin/sla-monitor user reset-password NAME")
         return
     typer.echo("Sign-in (printed this once, kept nowhere):")
     for name, password in sorted(seeded.passwords.items()):
