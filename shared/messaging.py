@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractQueue
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from faststream.exceptions import IncorrectState
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 from prometheus_client import Counter
 from yarl import URL
 
@@ -139,16 +140,25 @@ def durable_queue(name: str, arguments: Mapping[str, object]) -> RabbitQueue:
 
 
 async def declare_topology(broker: RabbitBroker) -> None:
-    """Make everything of topology.py that is not there yet: whoever comes first, so that no start order is needed."""
-    exchanges = {name: await broker.declare_exchange(RabbitExchange(name, type=ExchangeType(kind), durable=True)) for name, kind in topology.EXCHANGES.items()}
+    """Make everything of topology.py that is not there yet: whoever comes first, so that no start order is needed.
+
+    Past FastStream's own declaring, which remembers each queue with the channel that declared it: a subscriber would then consume
+    on this channel, without its prefetch.
+    """
+    channel: AbstractChannel = await broker.config.channel_manager.get_channel()
+    exchanges = {name: await channel.declare_exchange(name, kind, durable=True) for name, kind in topology.EXCHANGES.items()}
+
+    async def declare(name: str, arguments: Mapping[str, object]) -> AbstractQueue:
+        return await channel.declare_queue(name, durable=True, arguments=cast("Any", dict(arguments)))
+
     for queue in topology.WORK_QUEUES:
-        dead = await broker.declare_queue(durable_queue(queue.dead, queue.dead_arguments))
+        dead = await declare(queue.dead, queue.dead_arguments)
         await dead.bind(exchanges[topology.DEAD], routing_key=queue.name)
-        await broker.declare_queue(durable_queue(queue.retry, queue.retry_arguments))
-        work = await broker.declare_queue(durable_queue(queue.name, queue.arguments))
+        await declare(queue.retry, queue.retry_arguments)
+        work = await declare(queue.name, queue.arguments)
         for key in queue.bindings:
             await work.bind(exchanges[queue.exchange], routing_key=key)
-    stream = await broker.declare_queue(durable_queue(topology.STATUS_STREAM, topology.STREAM_ARGUMENTS))
+    stream = await declare(topology.STATUS_STREAM, topology.STREAM_ARGUMENTS)
     for key in topology.STREAM_BINDINGS:
         await stream.bind(exchanges[topology.EVENTS], routing_key=key)
 
