@@ -155,32 +155,45 @@ async def test_a_client_that_reads_slowly_is_cut_off_and_the_others_are_not_kept
         await until(ended, within_s=15, what="the slow client is gone")
 
 
-async def test_a_stream_that_was_replaced_is_noticed_and_clients_begin_again(running: rig.Running, others: rig.World, vhost: Vhost) -> None:
-    """An operator deletes the stream: offsets begin at 0 again, and old ones mean nothing.
+async def test_a_stream_that_was_replaced_is_noticed_and_clients_begin_again(choose: Chooser, others: rig.World, vhost: Vhost) -> None:
+    """An operator deletes the stream while the link is down: offsets begin at 0 again, and old ones mean nothing.
 
     Seen red without the comparison of message ids.
     """
-    await others.say(*flips(5))
-    async with connect(running.ws) as ws:
-        (before,) = await frames(ws, 1, kind="snapshot")
-    connection = await aio_pika.connect(vhost.amqp_url)
-    async with connection:
+    async with wire(vhost.amqp_url) as laid, rig.gateway(choose(amqp_url=laid.url)) as one:
+        await one.ready()
+        async with connect(one.ws) as ws:
+            (before,) = await frames(ws, 1, kind="snapshot")
+            await others.say(*flips(5))
+            await frames(ws, 5)
+            laid.cut()
+            await frames(ws, 1, kind="stale")
+            await replace_stream(vhost)
+            await others.say(*flips(9, after=6))
+            laid.mend()
+            with pytest.raises(ConnectionClosed) as closed:
+                await frames(ws, 1)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+
+        async def again() -> bool:
+            return bool((await one.status()).get("services", [{}])[0].get("status_version") == 15)
+
+        await until(again, within_s=20, what="the new stream is followed")
+        async with connect(f"{one.ws}?since={before['offset'] + 100}") as ws:
+            (after,) = await frames(ws, 1, kind="snapshot")
+    assert after["reset"] is True
+    assert after["offset"] == 8
+
+
+async def replace_stream(vhost: Vhost) -> None:
+    """Delete the stream and make it anew."""
+    async with await aio_pika.connect(vhost.amqp_url) as connection:
         channel = await connection.channel()
         await channel.queue_delete(topology.STATUS_STREAM)
         queue = await channel.declare_queue(topology.STATUS_STREAM, durable=True, arguments=dict(topology.STREAM_ARGUMENTS))  # type: ignore[arg-type]  # field table
         for key in topology.STREAM_BINDINGS:
             await queue.bind(topology.EVENTS, routing_key=key)
-    fresh = flips(9, after=6)
-    await others.say(*fresh)
-
-    async def again() -> bool:
-        return bool((await running.status()).get("services", [{}])[0].get("status_version") == 15)
-
-    await until(again, within_s=20, what="the new stream is followed")
-    async with connect(f"{running.ws}?since={before['offset'] + 100}") as ws:
-        (after,) = await frames(ws, 1, kind="snapshot")
-    assert after["reset"] is True
-    assert after["offset"] == 8
 
 
 @pytest.mark.usefixtures("running")

@@ -65,7 +65,7 @@ CHANGES = st.lists(
 
 @given(changes=CHANGES)
 def test_definitions_do_not_depend_on_the_order_or_number_of_events(changes: list) -> None:  # type: ignore[type-arg]  # events of several kinds
-    """Seen red with `>` in place of `>=` where a removal is compared."""
+    """Seen red without the versions of what was removed."""
     definitions = [one for one in changes if not isinstance(one.data, ServiceStatusChangedV1)]
     by_version = {one.data.service.version: one for one in definitions}
     unique = list(by_version.values())
