@@ -64,59 +64,75 @@ def deliver(hub: Hub, offset: int) -> None:
 STEPS = st.lists(st.sampled_from(["event", "event", "drop", "leave"]), max_size=40)
 
 
-@settings(max_examples=60)
+class Story:
+    """Some replicas that follow the same stream, not equally fast, and one client that wanders between them."""
+
+    def __init__(self, replicas: int) -> None:
+        self.hubs = [hub_of() for _ in range(replicas)]
+        self.taken = [0] * replicas
+        self.told = 0
+        self.here = 0
+        self.pipe = Pipe()
+        self.at: int | None = None
+        self.seen: list[int] = []
+
+    def event(self) -> None:
+        """Say one more event; the client's replica takes it, of the others most."""
+        self.told += 1
+        for number in range(len(self.hubs)):
+            if number == self.here or number != self.told % len(self.hubs):
+                self.take(number)
+
+    def take(self, number: int) -> None:
+        """Let a replica take everything that was said."""
+        while self.taken[number] < self.told:
+            deliver(self.hubs[number], self.taken[number])
+            self.taken[number] += 1
+
+    def drop(self) -> None:
+        """Lose the connection: events go on without the client."""
+        self.hubs[self.here].clients.clear()
+
+    async def leave(self) -> None:
+        """Come to the next replica with the last offset. One that is behind what the client knows catches up while it waits."""
+        self.drop()
+        self.collect()
+        self.here = (self.here + 1) % len(self.hubs)
+        self.pipe = Pipe()
+        joining = asyncio.create_task(socket.join(self.hubs[self.here], self.pipe, self.at))
+        await asyncio.sleep(0)
+        self.take(self.here)
+        await joining
+
+    def collect(self) -> None:
+        """Note what the present connection brought."""
+        frames = [frame for frame in self.pipe.frames if frame["type"] in {"event", "snapshot"}]
+        assert not any(frame.get("reset") for frame in frames)
+        self.seen += [frame["offset"] for frame in frames if frame["type"] == "event"]
+        self.at = frames[-1]["offset"] if frames else self.at
+
+
+@settings(max_examples=100)
 @given(steps=STEPS, replicas=st.integers(1, 3))
 def test_a_client_that_comes_back_anywhere_has_seen_each_event_once(steps: list[str], replicas: int) -> None:
     """Seen red with a client added to the broadcast before it had caught up, and with one that never caught up."""
 
-    async def story() -> None:
-        hubs = [hub_of() for _ in range(replicas)]
-        pipe, at, here = Pipe(), None, 0
-        seen: list[int] = []
-        told = 0
-        lagging: list[int] = [0] * replicas
-
-        def collect() -> None:
-            nonlocal at
-            offsets = [frame["offset"] for frame in pipe.frames if frame["type"] in {"event", "snapshot"}]
-            seen.extend(frame["offset"] for frame in pipe.frames if frame["type"] == "event")
-            assert not any(frame.get("reset") for frame in pipe.frames)
-            at = offsets[-1] if offsets else at
-
-        async def leave() -> None:
-            nonlocal pipe, here
-            collect()
-            hubs[here].clients.clear()
-            here = (here + 1) % replicas
-            pipe = Pipe()
-            joining = asyncio.create_task(socket.join(hubs[here], pipe, at))
-            await asyncio.sleep(0)
-            while lagging[here] < told:  # a replica that is behind what the client knows catches up while the client waits
-                deliver(hubs[here], lagging[here])
-                lagging[here] += 1
-                await asyncio.sleep(0)
-            await joining
-
-        await socket.join(hubs[0], pipe, None)
+    async def tell() -> None:
+        story = Story(replicas)
+        await socket.join(story.hubs[0], story.pipe, None)
         for step in steps:
-            if step == "event":
-                told += 1
-                for number, hub in enumerate(hubs):
-                    while lagging[number] < told and (number == here or number != told % replicas):
-                        deliver(hub, lagging[number])
-                        lagging[number] += 1
-            elif step == "drop":  # the client is away while events go on
-                hubs[here].clients.clear()
-            else:
-                await leave()
-        while lagging[here] < told:
-            deliver(hubs[here], lagging[here])
-            lagging[here] += 1
-        await leave()
-        collect()
-        assert seen == list(range(told))
+            match step:
+                case "event":
+                    story.event()
+                case "drop":
+                    story.drop()
+                case _:
+                    await story.leave()
+        await story.leave()
+        story.collect()
+        assert story.seen == list(range(story.told))
 
-    asyncio.run(story())
+    asyncio.run(tell())
 
 
 async def test_a_slow_client_is_cut_off_and_never_holds_more_than_its_share() -> None:
