@@ -46,7 +46,7 @@ class GatewaySettings(ServiceSettings):
     )
     ring_bytes: int = Field(default=64_000_000, ge=1_000, description="The same in bytes of memory; whichever is reached first")
     ws_max_clients: int = Field(
-        default=10_000, ge=1, description="WebSocket clients of one process; more are told to try elsewhere (close 1013)"
+        default=10_000, ge=1, description="WebSocket clients of one process; more are answered 503 and try elsewhere"
     )
     ws_buffer_bytes: int = Field(
         default=1_000_000,
