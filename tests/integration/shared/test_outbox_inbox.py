@@ -32,7 +32,7 @@ class Crash(BaseException):
 
 
 class CrashingPublisher:
-    """Passes on to a real publisher, and dies after every third batch that the broker confirmed."""
+    """Stands before a real publisher and dies: of four batches one before it is sent, and one after the broker confirmed it."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -40,10 +40,13 @@ class CrashingPublisher:
         self.crashes = 0
 
     async def publish_many(self, messages: Sequence[Outgoing]) -> dict[str, NotConfirmed]:
-        failed = await self._publisher.publish_many(messages)
         self.calls += 1
-        if self.calls % 3 == 0:
-            self.crashes += 1
+        step = self.calls % 4
+        self.crashes += step % 2
+        if step == 1:
+            raise Crash
+        failed = await self._publisher.publish_many(messages)
+        if step == 3:
             raise Crash
         return failed
 
@@ -83,7 +86,7 @@ async def relay_with_crashes(relay: Relay, pool: Pool, writers: "asyncio.Future[
             continue
 
 
-async def test_eight_writers_and_crashes_between_confirm_and_delete_have_one_effect_each(
+async def test_eight_writers_and_crashes_before_and_after_the_confirm_have_one_effect_each(
     effects: Pool, vhost: Vhost, publisher: Publisher, health: Health, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen red with the rows deleted and committed before the publish (lost), and with `inbox.claim` always True (twice)."""
@@ -119,7 +122,7 @@ async def test_eight_writers_and_crashes_between_confirm_and_delete_have_one_eff
 
 
 async def test_an_event_is_said_only_if_its_transaction_commits(pool: Pool, publisher: Publisher, look: Look) -> None:
-    """Seen red with `append` on a connection of its own."""
+    """Seen red with an `append` that commits by itself."""
     with pytest.raises(Crash):
         await append_and_crash(pool, fact(1))
     async with transaction(pool) as conn:
