@@ -103,7 +103,7 @@ async def test_eight_writers_and_crashes_before_and_after_the_confirm_have_one_e
     relays = [Relay(effects, crashing), Relay(effects, crashing)]  # type: ignore[arg-type]  # stands before the real one
     consumer = open_consumer(vhost.amqp_url, name="test", publisher=publisher, health=health)
     subscribe(consumer, INCIDENTS_EVENTS, {ServiceRemovedV1: hear})
-    async with consuming(consumer):
+    async with asyncio.timeout(60), consuming(consumer):
         writers = asyncio.ensure_future(asyncio.gather(*(write(effects, number) for number in range(WRITERS))))
         await asyncio.gather(writers, *(relay_with_crashes(relay, effects, writers) for relay in relays))
 
