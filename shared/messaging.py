@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -17,7 +18,6 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryErr
 from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 from prometheus_client import Counter
-from yarl import URL
 
 from shared import topology
 from shared.database import backoff
@@ -129,7 +129,9 @@ class Publisher:
 
 def broker_url(url: str) -> str:
     """Return the URL with the heartbeat in it, where aio-pika looks for it."""
-    return str(URL(url).update_query(heartbeat=str(HEARTBEAT_S)))
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query)) | {"heartbeat": str(HEARTBEAT_S)}
+    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def durable_queue(name: str, arguments: Mapping[str, object]) -> RabbitQueue:
@@ -221,6 +223,8 @@ async def open_publisher(url: str, *, name: str, health: Health, timeout_s: floa
 
     health.set("publisher", ok=False, reason="connecting")
     watch_connection(broker, "publisher link", health)
-    async with background(health, "publisher", lambda: keep_trying("publisher", connect, health)):
-        yield publisher
-    await stop_quietly(broker)
+    try:
+        async with background(health, "publisher", lambda: keep_trying("publisher", connect, health)):
+            yield publisher
+    finally:
+        await stop_quietly(broker)
