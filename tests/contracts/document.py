@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 
 HEAD = """# Events
 
-Made by `make contracts` from `shared/contracts` and `shared/topology.py`: edit those, not this page.
+Made by `python -m tests.contracts.regenerate` from `shared/contracts` and `shared/topology.py`: edit those, not this page.
 
 Every event is a [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) message in structured JSON, UTF-8.
 Its `type` is also the routing key. Times are UTC, RFC 3339 with milliseconds; durations carry their unit in the name. Inside a version a

@@ -1,4 +1,4 @@
-"""`python -m tests.contracts.regenerate` (or `make contracts`): write the schemas and docs/events.md anew.
+"""`python -m tests.contracts.regenerate`: write the schemas and docs/events.md anew.
 
 Refuses a change that breaks readers: such a change is a new version of the event type (`…V2`, `….v2`) beside the old one.
 """

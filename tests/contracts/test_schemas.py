@@ -24,7 +24,7 @@ def test_no_change_since_the_committed_schemas_breaks_a_reader() -> None:
 
 @pytest.mark.parametrize("event_type", sorted(generated()))
 def test_the_committed_schema_is_what_the_code_means(event_type: str) -> None:
-    """Red alone, without the test above: the change is additive; `make contracts` writes it down. Seen red with a new optional field."""
+    """Red alone, without the test above: an additive change, to be regenerated. Seen red with a new optional field."""
     assert (SCHEMAS / f"{event_type}.json").read_text(encoding="utf-8") == as_text(generated()[event_type])
 
 
@@ -33,7 +33,7 @@ def test_no_schema_is_committed_for_a_type_that_does_not_exist() -> None:
 
 
 def test_the_page_of_events_is_what_the_registry_says() -> None:
-    """Seen red with an edited sentence. `make contracts` writes it."""
+    """Seen red with an edited sentence. `python -m tests.contracts.regenerate` writes it."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
