@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolConnectionProxy  # noqa: TC002  # TypeAliases are read when annotations are
 
 from shared.health import Health
 from shared.telemetry import logger

@@ -84,7 +84,10 @@ def health_app(health: Health) -> Callable[[Any, Any, Any], Awaitable[None]]:
 async def _answer(health: Health, path: str) -> tuple[int, str, bytes]:
     match path:
         case "/health/live":
-            return _json(503 if health.failed.is_set() else 200, {"service": health.service, "live": not health.failed.is_set(), "reason": health.failure})
+            return _json(
+                503 if health.failed.is_set() else 200,
+                {"service": health.service, "live": not health.failed.is_set(), "reason": health.failure},
+            )
         case "/health/ready":
             reasons = await health.reasons()
             return _json(503 if reasons else 200, {"service": health.service, "ready": not reasons, "reasons": reasons})
@@ -130,6 +133,8 @@ async def serving(config: uvicorn.Config, *, grace_s: float = 2.0) -> AsyncItera
 @asynccontextmanager
 async def serve_health(health: Health, *, host: str, port: int) -> AsyncIterator[int]:
     """Answer health questions and metrics on a port of its own; gives the port."""
-    config = uvicorn.Config(health_app(health), host=host, port=port, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        health_app(health), host=host, port=port, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
     async with serving(config) as bound:
         yield bound

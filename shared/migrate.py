@@ -32,7 +32,12 @@ SQL_RECORD = "insert into schema_migration (source, name, checksum) values ($1, 
 SQL_LOCK = "select pg_advisory_lock(hashtext('sla-monitor migrate'), hashtext($1))"
 SQL_UNLOCK = "select pg_advisory_unlock(hashtext('sla-monitor migrate'), hashtext($1))"
 
-NOT_MIGRATED: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError)
+NOT_MIGRATED: tuple[type[Exception], ...] = (
+    *TRANSIENT,
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
 
 
 class SchemaRefused(CannotStart):
@@ -70,7 +75,10 @@ def pending(schema: str, known: list[Migration], applied: dict[tuple[str, str], 
     ours = {(one.source, one.name): one for one in known}
     for key, checksum in applied.items():
         if key not in ours:
-            msg = f"schema {schema} has {key[1]}, which this version does not know: it belongs to a newer one. Start that version, or restore a backup."
+            msg = (
+                f"schema {schema} has {key[1]}, which this version does not know: it belongs to a newer one. "
+                "Start that version, or restore a backup."
+            )
             raise SchemaRefused(msg)
         if ours[key].checksum != checksum:
             msg = f"{key[1]} of schema {schema} was edited after it had been applied. Restore the file and add a new one instead."

@@ -16,7 +16,9 @@ class TelemetrySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLA_", extra="ignore", frozen=True)
 
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is said less is lost: keep info in production")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is said less is lost: keep info in production"
+    )
 
 
 class DatabaseSettings(BaseSettings):
@@ -25,7 +27,9 @@ class DatabaseSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLA_", extra="ignore", frozen=True)
 
     database_url: SecretStr = Field(description="postgresql://role:password@host:port/database, with the service's own role")
-    database_pool_size: int = Field(default=10, ge=2, le=200, description="Connections kept by one process; replicas times this must stay below max_connections")
+    database_pool_size: int = Field(
+        default=10, ge=2, le=200, description="Connections kept by one process; replicas times this must stay below max_connections"
+    )
 
 
 class BrokerSettings(BaseSettings):

@@ -30,7 +30,7 @@ PAYLOADS: dict[str, type[Payload]] = {
 P = TypeVar("P", bound=Payload)
 
 
-class Undecodable(ValueError):
+class Undecodable(ValueError):  # noqa: N818  # names the fact
     """The bytes are no event of a known type; the message names what is wrong. Retrying cannot help."""
 
 

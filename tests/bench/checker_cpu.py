@@ -5,7 +5,7 @@ real one: scheduler, engine, batches, spool and confirmed publishing to a real R
 process of its own; only checks whose results the broker confirmed are counted. httpx: one client, a new connection for each request.
 """
 
-# ruff: noqa: T201  # a bench speaks on standard output
+# a bench speaks on standard output
 
 import argparse
 import asyncio
@@ -84,7 +84,7 @@ async def be_checker(url: str, broker_url: str, seconds: float) -> dict[str, flo
             scheduler.apply(targets, ())
             await until(_shipped_more_than(WARM_UP_CHECKS), within_s=30, what="the warm-up")
             before, cpu = SHIPPED._value.get(), time.process_time()  # noqa: SLF001  # a counter has no public reading
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # what is measured
             spent, done = time.process_time() - cpu, SHIPPED._value.get() - before  # noqa: SLF001  # as above
     unhealthy = COLLECTED.labels("failed")._value.get() + COLLECTED.labels("unknown")._value.get()  # noqa: SLF001  # as above
     if unhealthy:

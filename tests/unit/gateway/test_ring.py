@@ -23,7 +23,7 @@ def filled(frames: list[bytes | None], first: int, *, events: int, size: int) ->
     back=st.integers(-2, 30),
     piece=st.sampled_from([0, 15, 60, 1]),
 )
-def test_what_is_given_back_is_exactly_what_came_after(  # noqa: PLR0917  # what Hypothesis draws
+def test_what_is_given_back_is_exactly_what_came_after(
     frames: list[bytes | None], first: int, events: int, size: int, back: int, piece: int
 ) -> None:
     """Nothing missing, nothing twice, whatever the bounds. Seen red with a start one too early, and with a piece that may be empty."""
