@@ -119,21 +119,22 @@ def _imported(node: ast.AST) -> list[str]:
 
 
 def sleeping_tests(root: Path) -> list[str]:
-    """A test waits for a condition (tests/waiting.py). A length of time that is the test's own premise has its reason beside it."""
+    """A test waits for a condition (`until`, with a deadline). A length of time that is the test's own premise has its reason beside it."""
     found = []
     for path, text, tree in modules(root, "tests"):
         lines = text.splitlines()
-        calls = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "sleep"}
-        ]
-        for node in calls:
-            yields = len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0
-            said = "  # " in lines[node.lineno - 1] or lines[node.lineno - 2].lstrip().startswith("# ")
-            if path != "tests/waiting.py" and not yields and not said:
-                found.append(f"{path}:{node.lineno}: sleeps; wait for a condition, or say beside it why this length is the premise")
+        polling = {id(call) for node in ast.walk(tree) if isinstance(node, Function) and node.name == "until" for call in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and id(node) not in polling and _sleeps(node):
+                said = "  # " in lines[node.lineno - 1] or lines[node.lineno - 2].lstrip().startswith("# ")
+                if not said:
+                    found.append(f"{path}:{node.lineno}: sleeps; wait for a condition, or say beside it why this length is the premise")
     return found
+
+
+def _sleeps(node: ast.Call) -> bool:
+    only_gives_way = len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0
+    return ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "sleep"} and not only_gives_way
 
 
 def secrets_in_code(root: Path) -> list[str]:
