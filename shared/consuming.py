@@ -17,7 +17,18 @@ from shared.contracts.envelope import Event, Payload
 from shared.contracts.registry import Undecodable, decode
 from shared.database import backoff, is_transient
 from shared.health import Health
-from shared.messaging import GRACE_S, NotConfirmed, Outgoing, Publisher, broker_url, declare_topology, durable_queue, keep_trying, stop_quietly, watch_connection
+from shared.messaging import (
+    GRACE_S,
+    NotConfirmed,
+    Outgoing,
+    Publisher,
+    broker_url,
+    declare_topology,
+    durable_queue,
+    keep_trying,
+    stop_quietly,
+    watch_connection,
+)
 from shared.runtime import background
 from shared.telemetry import correlated, logger
 
@@ -73,10 +84,12 @@ async def consuming(consumer: Consumer) -> AsyncIterator[None]:
     consumer.health.set("consumer", ok=False, reason="connecting")
     watch_connection(consumer.broker, "consumer link", consumer.health)
     async with _all_loops(consumer):
-        async with background(consumer.health, "consumer", lambda: keep_trying("consumer", connect, consumer.health)):
-            yield
-        consumer.stopping.set()
-        await stop_quietly(consumer.broker)
+        try:
+            async with background(consumer.health, "consumer", lambda: keep_trying("consumer", connect, consumer.health)):
+                yield
+        finally:
+            consumer.stopping.set()
+            await stop_quietly(consumer.broker)
 
 
 @asynccontextmanager
@@ -105,7 +118,13 @@ def subscribe(consumer: Consumer, queue: topology.WorkQueue, handlers: Mapping[t
 
 
 def subscribe_batches(
-    consumer: Consumer, queue: topology.WorkQueue, payload: type[P], handler: Callable[[list[Event[P]]], Awaitable[None]], *, max_messages: int, max_wait_s: float
+    consumer: Consumer,
+    queue: topology.WorkQueue,
+    payload: type[P],
+    handler: Callable[[list[Event[P]]], Awaitable[None]],
+    *,
+    max_messages: int,
+    max_wait_s: float,
 ) -> None:
     """Give the events of `queue` to `handler` in lists: one transaction for many. A list that a bug refuses is tried one by one."""
     waiting: asyncio.Queue[tuple[Event[P], asyncio.Future[None]]] = asyncio.Queue()
@@ -129,7 +148,9 @@ def subscribe_batches(
     _register(consumer, queue, handle)
 
 
-async def _take(waiting: "asyncio.Queue[tuple[Event[P], asyncio.Future[None]]]", most: int, max_wait_s: float) -> "list[tuple[Event[P], asyncio.Future[None]]]":
+async def _take(
+    waiting: "asyncio.Queue[tuple[Event[P], asyncio.Future[None]]]", most: int, max_wait_s: float
+) -> "list[tuple[Event[P], asyncio.Future[None]]]":
     batch = [await waiting.get()]
     try:
         async with asyncio.timeout(max_wait_s):
@@ -140,7 +161,12 @@ async def _take(waiting: "asyncio.Queue[tuple[Event[P], asyncio.Future[None]]]",
     return batch
 
 
-async def _handle_batch(consumer: Consumer, queue: topology.WorkQueue, handler: Any, batch: "list[tuple[Event[P], asyncio.Future[None]]]") -> None:  # noqa: ANN401  # the handler's event type is the caller's
+async def _handle_batch(
+    consumer: Consumer,
+    queue: topology.WorkQueue,
+    handler: Callable[[list[Event[P]]], Awaitable[None]],
+    batch: "list[tuple[Event[P], asyncio.Future[None]]]",
+) -> None:
     try:
         await _until_done(consumer, queue, lambda: handler([event for event, _ in batch]))
     except Stopping as error:
@@ -158,7 +184,9 @@ async def _handle_batch(consumer: Consumer, queue: topology.WorkQueue, handler: 
             done.set_exception(outcome)
 
 
-async def _alone(consumer: Consumer, queue: topology.WorkQueue, handler: Any, event: Event[Any]) -> BaseException | None:  # noqa: ANN401  # as above
+async def _alone(
+    consumer: Consumer, queue: topology.WorkQueue, handler: Callable[[list[Event[P]]], Awaitable[None]], event: Event[P]
+) -> BaseException | None:
     try:
         await _until_done(consumer, queue, lambda: handler([event]))
     except Exception as error:  # noqa: BLE001  # as above

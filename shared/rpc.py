@@ -33,7 +33,8 @@ from shared.telemetry import correlated, correlation_id, logger
 DEADLINE_HEADER = "x-sla-deadline-ms"
 METHOD_HEADER = "x-sla-method"
 REPLY_TO = "amq.rabbitmq.reply-to"
-AT_ONCE = 64
+AT_ONCE = 50
+"""Unlike every work queue's prefetch: FastStream gives equal channel settings one channel, and its errors would be shared."""
 
 Params = TypeVar("Params", bound=Contract)
 Result = TypeVar("Result", bound=Contract)
@@ -62,7 +63,7 @@ class NoAnswer(Exception):  # noqa: N818  # names the fact
 
 
 def serve(consumer: Consumer, queue: str, answers: Mapping[Method[Any, Any], Answerer]) -> None:
-    """Answer requests on `queue`, up to 64 at once. An answerer raises `Refused` to say no."""
+    """Answer requests on `queue`, up to `AT_ONCE` at once. An answerer raises `Refused` to say no."""
     by_name = {method.name: (method, answer) for method, answer in answers.items()}
 
     async def undecoded(message: RabbitMessage) -> RabbitMessage:
@@ -81,7 +82,9 @@ def serve(consumer: Consumer, queue: str, answers: Mapping[Method[Any, Any], Ans
         except (AMQPError, ChannelInvalidStateError, OSError) as error:
             log.warning("ack did not reach the broker", reason=str(error))
 
-    consumer.broker.subscriber(rpc_queue(queue), channel=Channel(prefetch_count=AT_ONCE), ack_policy=AckPolicy.MANUAL, decoder=undecoded, no_reply=True)(handle)
+    consumer.broker.subscriber(
+        rpc_queue(queue), channel=Channel(prefetch_count=AT_ONCE), ack_policy=AckPolicy.MANUAL, decoder=undecoded, no_reply=True
+    )(handle)
 
 
 def rpc_queue(name: str) -> RabbitQueue:
@@ -97,12 +100,17 @@ def _expired(raw: AbstractIncomingMessage) -> bool:
 async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: str, body: bytes) -> dict[str, Any]:
     known = by_name.get(name)
     if known is None:
-        return _problem(Problem(title="Unknown request", status=501, detail=f"Nobody here answers {name!r}: the asker is of another version."))
+        return _problem(
+            Problem(title="Unknown request", status=501, detail=f"Nobody here answers {name!r}: the asker is of another version.")
+        )
     method, answer = known
     try:
         params = method.params.model_validate_json(body)
     except ValidationError as error:
-        fields = tuple(FieldProblem(field=".".join(str(part) for part in one["loc"]), reason=one["msg"]) for one in error.errors(include_url=False, include_input=False))
+        fields = tuple(
+            FieldProblem(field=".".join(str(part) for part in one["loc"]), reason=one["msg"])
+            for one in error.errors(include_url=False, include_input=False)
+        )
         return _problem(Problem(title="Not valid", status=422, detail="Some fields cannot be used.", errors=fields))
     with SECONDS.labels(name).time():
         try:
@@ -112,9 +120,13 @@ async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: s
         except Exception as error:
             if is_transient(error):
                 log.warning("cannot answer now", method=name, reason=f"{type(error).__name__}: {error}"[:200])
-                return _problem(Problem(title="Not available", status=503, detail="The database is away; nothing was changed. Try again in a moment."))
+                return _problem(
+                    Problem(title="Not available", status=503, detail="The database is away; nothing was changed. Try again in a moment.")
+                )
             log.exception("request failed", method=name)
-            return _problem(Problem(title="Internal error", status=500, detail="This is a defect; the log has it under the correlation id."))
+            return _problem(
+                Problem(title="Internal error", status=500, detail="This is a defect; the log has it under the correlation id.")
+            )
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
@@ -182,7 +194,11 @@ class Client:
             correlation_id=key,
             reply_to=REPLY_TO,
             expiration=timeout_s,
-            headers={METHOD_HEADER: method.name, DEADLINE_HEADER: int((time.time() + timeout_s) * 1000), "x-sla-correlation": correlation_id()},
+            headers={
+                METHOD_HEADER: method.name,
+                DEADLINE_HEADER: int((time.time() + timeout_s) * 1000),
+                "x-sla-correlation": correlation_id(),
+            },
         )
         try:
             await channel.default_exchange.publish(message, routing_key=method.queue, mandatory=True)
