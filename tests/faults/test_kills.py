@@ -52,7 +52,7 @@ async def test_every_ledger_agrees_after_each_service_was_killed_under_load(
             product.of(service).kill()
             await asyncio.sleep(DOWN_S)  # so is how long it stays down
             product.of(service).start()
-        await asyncio.sleep(LOAD_S / (len(SERVICES) + 1))
+        await asyncio.sleep(LOAD_S / (len(SERVICES) + 1))  # as above
         await asyncio.gather(*(replica.ready() for replica in product.replicas))
         await _deactivated(product)
         await until(lambda: _drained(product), within_s=60, what="every queue and outbox is empty")
