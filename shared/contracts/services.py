@@ -1,13 +1,11 @@
 """Services: what is checked, and what their definitions tell everybody."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from shared.contracts.base import Contract, Timestamp
 from shared.contracts.envelope import Payload
-
-Kind = Literal["http", "tcp"]
 
 
 class ServiceDefinition(Contract):
@@ -18,7 +16,7 @@ class ServiceDefinition(Contract):
     display_name: str
     display_name_ko: str | None = None
     description: str = ""
-    kind: Kind
+    kind: str = Field(description="How it is checked: http, tcp; more will come, so readers take kinds that they do not know")
     endpoint_url: str
     check_interval: int
     timeout: int

@@ -27,7 +27,6 @@ NOT_IMPORTED = {
     "asyncpg-stubs",  # read by mypy
     "import-linter",  # run as a program
     "mypy",
-    "psutil",  # kept for looking at processes in fault tests and benchmarks; leaves the list when one of them takes it, or goes
     "pytest-asyncio",
     "pytest-randomly",
     "pytest-xdist",

@@ -37,7 +37,7 @@ async def test_every_ledger_agrees_after_each_service_was_killed_under_load(
 ) -> None:
     """Stored = counted = accepted by the broker, per service; no slot twice; no dead letter.
 
-    MUTANTS
+    Seen red with a consumer that acks before its handler has committed: what the killed aggregator had in hand was gone.
     """
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(running_target())
