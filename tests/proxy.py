@@ -44,9 +44,7 @@ class Proxy:
     def reset(self) -> None:
         """Break all present links with RST."""
         for writer in self._writers:
-            raw = writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-            writer.transport.abort()
+            _break(writer)
 
     def url(self, url: str) -> str:
         """Return the URL of the same thing by way of this proxy."""
@@ -56,10 +54,10 @@ class Proxy:
 
     async def link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one link until either side ends it."""
-        self._writers.add(writer)
         if not self._accepting.is_set():
-            self.reset()
+            _break(writer)
             return
+        self._writers.add(writer)
         far_reader, far_writer = await asyncio.open_connection(*self._upstream)
         self._writers.add(far_writer)
         try:
@@ -72,6 +70,12 @@ class Proxy:
             self._writers -= {writer, far_writer}
             writer.close()
             far_writer.close()
+
+
+def _break(writer: asyncio.StreamWriter) -> None:
+    if not writer.is_closing():
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+        writer.transport.abort()
 
 
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
