@@ -196,6 +196,17 @@ async def test_the_whole_follows_services_and_incidents(pool: Pool) -> None:
     assert whole.message == "Of 3 services: 2 down."
 
 
+async def test_what_is_not_known_yet_is_not_called_operational(pool: Pool) -> None:
+    """Seen red with a whole that counts services without data as nothing."""
+    await learn(pool, definition())
+    unseen = (await _overview(pool)).system
+    assert (unseen.overall_status, unseen.message) == (OverallStatus.DEGRADED, "Of 1 services: 1 without data.")
+
+    await see(pool, "+")
+
+    assert (await _overview(pool)).system.overall_status is OverallStatus.OPERATIONAL
+
+
 async def test_active_incidents_are_counted_by_what_each_is(pool: Pool) -> None:
     """Repeated and reordered events change nothing. Seen red without the guard by version."""
     one = Incident(

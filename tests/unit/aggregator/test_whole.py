@@ -22,7 +22,9 @@ START = datetime(2026, 3, 10, tzinfo=UTC)
     [
         ({}, OverallStatus.OPERATIONAL, "Nothing is watched yet."),
         ({O: 5}, OverallStatus.OPERATIONAL, "All 5 services are operational."),
-        ({O: 4, ND: 1}, OverallStatus.OPERATIONAL, "Of 5 services: 1 without data."),
+        ({O: 4, ND: 1}, OverallStatus.DEGRADED, "Of 5 services: 1 without data."),
+        ({ND: 5}, OverallStatus.DEGRADED, "Of 5 services: 5 without data."),
+        ({Status.EMPTY: 5}, OverallStatus.OPERATIONAL, "Nothing is watched yet."),
         ({O: 4, PO: 1}, OverallStatus.DEGRADED, "Of 5 services: 1 partly down."),
         ({PO: 5}, OverallStatus.DEGRADED, "Of 5 services: 5 partly down."),
         ({O: 4, MO: 1}, OverallStatus.DEGRADED, "Of 5 services: 1 down."),
