@@ -31,7 +31,7 @@ run-local: $(VENV)/.runtime
 	@$(BIN)/sla-monitor stack up $(ARGS)
 
 down:  ## Stop everything; the data stay
-	@if [ -f .local/plan.json ] && [ -x $(BIN)/sla-monitor ]; then $(BIN)/sla-monitor stack down; fi
+	@if [ -f .local/plan.json ]; then $(MAKE) --no-print-directory $(VENV)/.runtime && $(BIN)/sla-monitor stack down; fi
 	@if [ -f .env ] && $(USE_COMPOSE) && [ -n "$$($(COMPOSE) ps --all --quiet)" ]; then $(COMPOSE) down; fi
 
 logs:  ## Follow the logs
@@ -58,11 +58,12 @@ env: .python  ## Write .env with generated passwords, unless it exists
 	@$(PYTHON) -m infra.ops.envfile
 
 clean:  ## Remove what can be made again: virtual environment and caches; the data stay
+	@[ ! -f .local/state.json ] || { echo "The local stack runs: stop it first with make down." >&2; exit 2; }
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find infra services shared tests -name __pycache__ -prune -exec rm -rf {} +
 
 erase:  ## Stop everything and remove all data
-	@if [ -d .local ] && [ -x $(BIN)/sla-monitor ]; then $(BIN)/sla-monitor stack erase --yes; fi
+	@if [ -f .local/plan.json ]; then $(MAKE) --no-print-directory $(VENV)/.runtime && $(BIN)/sla-monitor stack erase --yes; fi
 	@if [ -f .env ] && $(USE_COMPOSE); then $(COMPOSE) down --volumes; fi
 
 .PHONY: .python

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from shared import topology
 from shared.contracts.envelope import Event, Payload
-from shared.contracts.registry import Undecodable, decode
+from shared.contracts.registry import Undecodable, UnknownType, decode
 from shared.database import backoff, is_transient
 from shared.health import Health
 from shared.messaging import (
@@ -44,6 +44,7 @@ HANDLED = Counter("sla_messages_handled_total", "Messages handled and acked", ["
 HELD = Counter("sla_messages_held_total", "Times a message was held because a dependency was away", ["queue"])
 RETRIED = Counter("sla_messages_retried_total", "Counted redeliveries after an unexpected error", ["queue"])
 DEAD = Counter("sla_messages_dead_total", "Messages sent to the dead queue", ["queue"])
+PASSED_BY = Counter("sla_messages_unknown_type_total", "Messages of a type that this version does not know, acked unread", ["queue"])
 SECONDS = Histogram("sla_message_handling_seconds", "Time a handler took, holds included", ["queue"])
 log = logger(__name__)
 
@@ -168,7 +169,9 @@ async def _handle_batch(
     batch: "list[tuple[Event[P], asyncio.Future[None]]]",
 ) -> None:
     try:
-        await _until_done(consumer, queue, lambda: handler([event for event, _ in batch]))
+        # many causes share this transaction; its logs and events follow the first
+        with correlated(batch[0][0].correlationid):
+            await _until_done(consumer, queue, lambda: handler([event for event, _ in batch]))
     except Stopping as error:
         outcomes: list[BaseException | None] = [error] * len(batch)
     except Exception as error:  # noqa: BLE001  # given to each message's own settling, which counts it
@@ -188,7 +191,8 @@ async def _alone(
     consumer: Consumer, queue: topology.WorkQueue, handler: Callable[[list[Event[P]]], Awaitable[None]], event: Event[P]
 ) -> BaseException | None:
     try:
-        await _until_done(consumer, queue, lambda: handler([event]))
+        with correlated(event.correlationid):
+            await _until_done(consumer, queue, lambda: handler([event]))
     except Exception as error:  # noqa: BLE001  # as above
         return error
     return None
@@ -212,6 +216,12 @@ async def _settle(consumer: Consumer, queue: topology.WorkQueue, message: Rabbit
     raw = message.raw_message
     try:
         event = decode(raw.type or raw.routing_key or "", message.body)
+    except UnknownType as error:
+        # a newer version says it beside what this one knows: during a rolling upgrade that is no fault
+        PASSED_BY.labels(queue.name).inc()
+        log.info("event of a newer version passed by", queue=queue.name, reason=str(error))
+        await _ack(message)
+        return
     except Undecodable as error:
         log.error("undecodable message goes to the dead queue", queue=queue.name, message_id=raw.message_id, reason=str(error))  # noqa: TRY400  # the reason says it all
         await _pass_on(consumer, queue, message, dead=True, reason=str(error))

@@ -31,6 +31,8 @@ from shared.runtime import background
 from shared.telemetry import correlated, correlation_id, logger
 
 DEADLINE_HEADER = "x-sla-deadline-ms"
+CLOCK_SKEW_S = 5.0
+"""How far the clocks of asker and answerer may differ before a good request looks like one that expired."""
 METHOD_HEADER = "x-sla-method"
 REPLY_TO = "amq.rabbitmq.reply-to"
 AT_ONCE = 50
@@ -72,15 +74,12 @@ def serve(consumer: Consumer, queue: str, answers: Mapping[Method[Any, Any], Ans
     async def handle(message: RabbitMessage) -> None:
         raw = message.raw_message
         if _expired(raw):
-            await message.ack()
+            await _settle(message)
             return
         with correlated(str(raw.headers.get("x-sla-correlation", ""))):
             reply = await _answer(by_name, str(raw.headers.get(METHOD_HEADER, "")), message.body)
             await _reply(consumer, raw, reply)
-        try:
-            await message.ack()
-        except (AMQPError, ChannelInvalidStateError, OSError) as error:
-            log.warning("ack did not reach the broker", reason=str(error))
+        await _settle(message)
 
     consumer.broker.subscriber(
         rpc_queue(queue), channel=Channel(prefetch_count=AT_ONCE), ack_policy=AckPolicy.MANUAL, decoder=undecoded, no_reply=True
@@ -93,8 +92,16 @@ def rpc_queue(name: str) -> RabbitQueue:
 
 
 def _expired(raw: AbstractIncomingMessage) -> bool:
+    """Say whether the asker has given up. The broker drops what expires while it waits there; this is for a link that stalled."""
     deadline = raw.headers.get(DEADLINE_HEADER)
-    return isinstance(deadline, int) and time.time() * 1000 > deadline
+    return isinstance(deadline, int) and time.time() > deadline / 1000 + CLOCK_SKEW_S
+
+
+async def _settle(message: RabbitMessage) -> None:
+    try:
+        await message.ack()
+    except (AMQPError, ChannelInvalidStateError, OSError) as error:
+        log.warning("ack did not reach the broker", reason=str(error))
 
 
 async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: str, body: bytes) -> dict[str, Any]:

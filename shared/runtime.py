@@ -5,6 +5,8 @@ pool, publisher, relay, consumers, producers → producers stop, consumers finis
 """
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,7 +19,7 @@ from shared.health import Health, serve_health
 from shared.settings import ServiceSettings
 from shared.telemetry import configure_logging, logger
 
-DRAIN_S = 9.0
+DRAIN_S = 7.0
 """How long draining may take in all; what is not done by then is redelivered or lies in the outbox or the spool."""
 
 Main = Callable[[AsyncExitStack, Health], Coroutine[Any, Any, None]]
@@ -31,7 +33,15 @@ class CannotStart(Exception):  # noqa: N818  # reads as what it says: the proces
 def run(service: str, settings: ServiceSettings, main: Main) -> None:
     """Run a service until SIGTERM, SIGINT or a failure; then drain. Exit code 0, 1 after a failure, 2 if it cannot start."""
     configure_logging(settings, service=service)
-    sys.exit(uvloop.run(_live(service, settings, main)))
+    uvloop.run(_live_and_end(service, settings, main))
+
+
+async def _live_and_end(service: str, settings: ServiceSettings, main: Main) -> None:
+    code = await _live(service, settings, main)
+    # everything was drained or given up: a thread that hangs in a name look-up must not keep the process
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _live(service: str, settings: ServiceSettings, main: Main) -> int:

@@ -34,6 +34,10 @@ class Undecodable(ValueError):  # noqa: N818  # names the fact
     """The bytes are no event of a known type; the message names what is wrong. Retrying cannot help."""
 
 
+class UnknownType(Undecodable):
+    """The type is none that this version knows: a newer sender's. Readers of the older version pass it by."""
+
+
 def make_event(data: P, *, source: str, subject: str, version: int, at: datetime, correlation_id: str) -> Event[P]:
     """Return the event that says `data`, with its id derived from type, subject and version."""
     event = _event_model(type(data))(
@@ -59,11 +63,11 @@ def _event_model(payload: type[Payload]) -> type[Event[Any]]:
 
 
 def decode(event_type: str, body: bytes) -> Event[Any]:
-    """Read an event of the given type. Raises `Undecodable`."""
+    """Read an event of the given type. Raises `UnknownType`, `Undecodable`."""
     payload = PAYLOADS.get(event_type)
     if payload is None:
         msg = f"unknown event type {event_type!r}"
-        raise Undecodable(msg)
+        raise UnknownType(msg)
     try:
         return _event_model(payload).model_validate_json(body)
     except ValidationError as error:

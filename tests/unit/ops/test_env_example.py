@@ -33,7 +33,6 @@ CLASSES: list[type[BaseSettings]] = [*SERVICES.values(), DatabaseOpsSettings, De
 # The servers' own accounts, which the product knows as part of its URLs, and the local stack's folder, which is needed before any setting.
 NO_FIELD = {"SLA_POSTGRES_PASSWORD", "SLA_BROKER_PASSWORD", "SLA_REDIS_PASSWORD", "SLA_LOCAL_FOLDER"}
 # A file of the machine: has to be mounted first.
-NOT_IN_COMPOSE = {"SLA_CA_FILE"}
 
 
 def variables(settings: type[BaseSettings]) -> set[str]:
@@ -64,7 +63,7 @@ def test_compose_passes_a_service_every_setting_it_has_and_no_other(service: str
     block = re.split(r"\n  (?=\S)|\n(?=\S)", COMPOSE.partition(f"\n  {service}:\n")[2])[0]
     passed = set(re.findall(r"^  (SLA_\w+):", common, re.MULTILINE)) | set(re.findall(r"^      (SLA_\w+):", block, re.MULTILINE))
     assert "<<: *common" in block
-    assert passed == variables(SERVICES[service]) - NOT_IN_COMPOSE
+    assert passed == variables(SERVICES[service])
 
 
 def test_every_empty_password_is_filled_in_differently_and_nothing_else_changes() -> None:
