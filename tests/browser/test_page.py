@@ -73,6 +73,17 @@ async def test_the_page_says_when_its_source_is_lost(browse: Open, running: rig.
     await shot(page, "stale-ko")
 
 
+async def test_a_page_that_comes_back_to_a_replica_without_its_feed_does_not_say_live(browse: Open, running: rig.Running) -> None:
+    page = await browse("/?lang=en")
+    freshness = page.locator("#freshness")
+    await expect(freshness).to_have_attribute("data-kind", "live")
+    running.hub.cut_all(1012, "test")
+    await expect(freshness).to_have_attribute("data-kind", "offline")
+    running.hub.set_live(live=False)
+    await expect(freshness).to_have_attribute("data-kind", "stale", timeout=10_000)
+    await expect(freshness).to_contain_text("Not live")
+
+
 async def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_inline(running: rig.Running) -> None:
     async with httpx.AsyncClient(base_url=running.url) as http:
         answer = await http.get("/", headers={"accept-language": "ko"})

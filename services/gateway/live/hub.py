@@ -147,7 +147,7 @@ class Hub:
             LIVE.set(live)
             self._as_of = self._clock()
             if self.opened:
-                self.broadcast(text_frame(to_json({"type": "live"} if live else {"type": "stale", "as_of": self.as_of})))
+                self.broadcast(self.freshness_frame())
 
     def caught_up(self) -> None:
         """Note that the newest message of the stream was taken, and everything before it that the ring can hold."""
@@ -159,6 +159,10 @@ class Hub:
         """Return the public state as it is now, with the offset to go on from."""
         head = to_json({"type": "snapshot", "offset": self.offset, "reset": reset, "stale": not self.live, "as_of": self.as_of})
         return text_frame(head[:-1] + b',"data":' + self.views.public_data() + b"}")
+
+    def freshness_frame(self) -> Frame:
+        """Return whether the stream is followed now, and if not, up to when the state is known to be true."""
+        return text_frame(to_json({"type": "live"} if self.live else {"type": "stale", "as_of": self.as_of}))
 
     def status_document(self) -> Document:
         """Return the answer of GET /api/v1/status as it is now."""

@@ -74,12 +74,17 @@ async def serve(hub: Hub, scope: Any, receive: Receive, send: Send, *, max_clien
 
 
 async def join(hub: Hub, link: Link, since: int | None) -> None:
-    """Bring a client up to date, then let it have every event as it comes. One that reads too slowly is cut off."""
+    """Bring a client up to date, then let it have every event as it comes. One that reads too slowly is cut off.
+
+    Before the first event that it gets as it comes, it is told whether more will come: an offset alone does not tell.
+    """
     generation = hub.generation
+    told_live: bool | None = None
     at = await _resume_at(hub, since)
     if at is None:
         generation = hub.generation
         at = -1 if hub.offset is None else hub.offset
+        told_live = hub.live
         link.push(hub.snapshot_frame(reset=since is not None))
         if not await drained_within(link, CATCH_UP_S):
             link.cut(TRY_LATER, "reading too slowly")
@@ -88,6 +93,8 @@ async def join(hub: Hub, link: Link, since: int | None) -> None:
     if hub.generation != generation:
         link.cut(GOING_AWAY, "the feed began again")
     elif not link.gone:
+        if told_live is not hub.live:
+            link.push(hub.freshness_frame())
         hub.clients[id(link)] = link
 
 

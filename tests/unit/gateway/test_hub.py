@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,18 @@ class Pipe:
     @property
     def gone(self) -> bool:
         return self.closed is not None
+
+
+class HeldPipe(Pipe):
+    """A link whose client reads when it is let: `asked` says that somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.read = asyncio.Event(), asyncio.Event()
+
+    async def drained(self) -> None:
+        self.asked.set()
+        await self.read.wait()
 
 
 def hub_of(*, events: int = 1000, buffer: int = 10_000) -> Hub:
@@ -185,3 +198,24 @@ async def test_a_message_that_is_no_event_takes_its_offset_and_nothing_else() ->
     hub.deliver(1, "y", "service.status_changed.v1", b"no json")
     deliver(hub, 2)
     assert [frame["offset"] for frame in pipe.frames if frame["type"] == "event"] == [2]
+
+
+@pytest.mark.parametrize(("live", "expected"), [(True, {"type": "live"}), (False, {"type": "stale", "as_of": "2026-03-01T09:00:00.000Z"})])
+async def test_a_client_that_comes_back_is_told_whether_this_replica_is_live(*, live: bool, expected: dict[str, Any]) -> None:
+    hub = hub_of()
+    deliver(hub, 0)
+    hub.set_live(live=live)
+    pipe = Pipe()
+    await socket.join(hub, pipe, 0)
+    assert pipe.frames == [expected]
+
+
+async def test_a_feed_that_is_lost_while_a_client_catches_up_is_told_too() -> None:
+    hub = hub_of()
+    pipe = HeldPipe()
+    joining = asyncio.create_task(socket.join(hub, pipe, None))
+    await pipe.asked.wait()
+    hub.set_live(live=False)
+    pipe.read.set()
+    await joining
+    assert [frame["type"] for frame in pipe.frames] == ["snapshot", "stale"]

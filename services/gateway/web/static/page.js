@@ -143,8 +143,7 @@
     socket = new WebSocket(url);
     socket.onopen = () => {
       attempt = 0;
-      alive();
-      if (offset !== null) fresh(stale ? "stale" : "live");
+      alive(); // whether it is live, the server says
     };
     socket.onmessage = (message) => {
       alive();
