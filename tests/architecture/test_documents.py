@@ -7,6 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from typer.main import get_command
+
+from infra.ops.cli import app
 from tests.architecture.rules import PRODUCT, modules
 
 ROOT = Path(__file__).parents[2]
@@ -92,3 +95,23 @@ def test_records_of_decisions_are_numbered_without_gap_and_say_what_was_decided(
     for path in records:
         text = path.read_text(encoding="utf-8")
         assert [title for title in ("## Decision", "## Why", "## What follows") if title not in text] == [], path.name
+
+
+def test_the_readme_names_compose_services_commands_and_targets_that_exist() -> None:
+    """Seen red with `docker compose exec demo`, a service that was called demo-target."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    services = set(
+        re.findall(r"^  ([a-z-]+):$", (ROOT / "docker-compose.yml").read_text(encoding="utf-8").partition("\nservices:\n")[2], re.MULTILINE)
+    )
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"docker compose (?:exec|run(?: --[a-z-]+)*) ([a-z-]+)", readme))
+    made = set(re.findall(r"\bmake ([a-z]+)\b", readme))
+    commands = {
+        " ".join(name for name in words if name) for words in re.findall(r"sla-monitor (stack|user|dead|db)(?: ([a-z-]+))?", readme)
+    }
+    groups: dict[str, Any] = vars(get_command(app))["commands"]
+    known = {f"{group} {name}" for group, parser in groups.items() for name in vars(parser).get("commands", {})}
+    assert named
+    assert named - services == set()
+    assert made - targets == set()
+    assert commands - known == set()

@@ -32,7 +32,6 @@ SERVICES: dict[str, type[BaseSettings]] = {
 CLASSES: list[type[BaseSettings]] = [*SERVICES.values(), DatabaseOpsSettings, DeadLetterSettings, DemoSettings]
 # The servers' own accounts, which the product knows as part of its URLs, and the local stack's folder, which is needed before any setting.
 NO_FIELD = {"SLA_POSTGRES_PASSWORD", "SLA_BROKER_PASSWORD", "SLA_REDIS_PASSWORD", "SLA_LOCAL_FOLDER"}
-# A file of the machine: has to be mounted first.
 
 
 def variables(settings: type[BaseSettings]) -> set[str]:
