@@ -1,23 +1,46 @@
 """`python -m services.incidents`: settings, resources, wiring, run."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from services.incidents.consumers import Wiring, answer, subscribe_events
 from services.incidents.domain.lifecycle import Policy
 from services.incidents.settings import IncidentsSettings
-from shared.clock import utc_now
+from shared import inbox
+from shared.clock import Clock, utc_now
 from shared.consuming import consuming, open_consumer
-from shared.database import open_pool
+from shared.database import Pool, backoff, is_transient, open_pool, transaction
 from shared.health import Health
 from shared.messaging import open_publisher
 from shared.migrate import wait_for_schema
 from shared.outbox import relaying
-from shared.runtime import run
+from shared.runtime import background, run
 from shared.settings import load
+from shared.telemetry import logger
 
 NAME = "incidents"
 MIGRATIONS = Path(__file__).parent / "migrations"
+DAY_S = 24 * 3600.0
+
+log = logger(__name__)
+
+
+async def forget_daily(pool: Pool, *, clock: Clock) -> None:
+    """Forget old message ids: now, and once a day for ever; while the database is away, try again."""
+    waits = backoff(most_s=60.0)
+    while True:
+        try:
+            async with transaction(pool) as conn:
+                await inbox.forget(conn, now=clock())
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot forget old message ids now", reason=str(error))
+            await asyncio.sleep(next(waits))
+        else:
+            waits = backoff(most_s=60.0)
+            await asyncio.sleep(DAY_S)
 
 
 def main() -> None:
@@ -37,6 +60,7 @@ def main() -> None:
         subscribe_events(wiring)
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))
+        await stack.enter_async_context(background(health, "daily", lambda: forget_daily(pool, clock=utc_now)))
 
     run(NAME, settings, start)
 
