@@ -20,7 +20,7 @@ from shared.contracts.codes import Role, Status
 from shared.contracts.envelope import Event
 from tests.integration.gateway import rig
 from tests.integration.gateway.conftest import Chooser
-from tests.integration.gateway.wire import wire
+from tests.proxy import Proxy, running_proxy
 from tests.servers import Vhost
 from tests.waiting import until
 
@@ -44,6 +44,12 @@ async def frames(ws: ClientConnection, count: int, *, kind: str = "event") -> li
     return found
 
 
+def cut(wire: Proxy) -> None:
+    """Break every link, and let nobody through."""
+    wire.refuse()
+    wire.reset()
+
+
 async def test_a_client_gets_a_snapshot_with_its_offset_then_every_event(running: rig.Running, others: rig.World) -> None:
     async with connect(running.ws) as ws:
         (first,) = await frames(ws, 1, kind="snapshot")
@@ -58,33 +64,48 @@ async def test_a_client_gets_a_snapshot_with_its_offset_then_every_event(running
 async def test_the_feed_takes_up_again_without_gap_or_repeat_when_its_link_is_cut(choose: Chooser, vhost: Vhost, others: rig.World) -> None:
     """Clients stay; they are told `stale`, then `live`, and miss nothing of what was said meanwhile."""
     said = flips(60)
-    async with wire(vhost.amqp_url) as laid, rig.gateway(choose(amqp_url=laid.url)) as one:
+    async with running_proxy(vhost.amqp_url) as wire, rig.gateway(choose(amqp_url=wire.url(vhost.amqp_url))) as one:
         await one.ready()
         async with connect(one.ws) as ws:
             await frames(ws, 1, kind="snapshot")
             await others.say(*said[:20])
             got = await frames(ws, 20)
             for part in (said[20:40], said[40:]):
-                laid.cut()
+                cut(wire)
                 (stale,) = await frames(ws, 1, kind="stale")
                 assert stale["as_of"]
                 assert (await one.status())["stale"] is True
                 await others.say(*part)
-                laid.mend()
+                wire.accept()
                 got += await frames(ws, 20)
     assert [frame["event"]["id"] for frame in got] == [str(event.id) for event in said]
 
 
+async def test_who_comes_back_while_the_feed_is_cut_is_told_so(choose: Chooser, vhost: Vhost, others: rig.World) -> None:
+    """An offset that is known here gets no snapshot, which would say it. Seen red as a page that said "Live"."""
+    async with running_proxy(vhost.amqp_url) as wire, rig.gateway(choose(amqp_url=wire.url(vhost.amqp_url))) as one:
+        await one.ready()
+        async with connect(one.ws) as ws:
+            await others.say(*flips(1))
+            (event,) = await frames(ws, 1)
+            cut(wire)
+            await frames(ws, 1, kind="stale")
+        async with connect(f"{one.ws}?since={event['offset']}") as ws:
+            said = json.loads(await asyncio.wait_for(ws.recv(), 5))
+            assert (said["type"], bool(said["as_of"])) == ("stale", True)
+            wire.accept()
+            await frames(ws, 1, kind="live")
+
+
 async def test_a_link_that_swallows_everything_is_noticed(choose: Chooser, vhost: Vhost, others: rig.World) -> None:
-    async with wire(vhost.amqp_url) as laid, rig.gateway(choose(amqp_url=laid.url)) as one:
+    async with running_proxy(vhost.amqp_url) as wire, rig.gateway(choose(amqp_url=wire.url(vhost.amqp_url))) as one:
         await one.ready()
         async with connect(one.ws) as ws:
             await frames(ws, 1, kind="snapshot")
-            laid.swallows = True
+            wire.stall()
             await frames(ws, 1, kind="stale")
-            laid.cut()
-            laid.swallows = False
-            laid.mend()
+            wire.reset()
+            wire.resume()
             await others.say(*flips(1))
             await frames(ws, 1)
 
@@ -160,17 +181,17 @@ async def test_a_stream_that_was_replaced_is_noticed_and_clients_begin_again(cho
 
     Seen red without the comparison of message ids.
     """
-    async with wire(vhost.amqp_url) as laid, rig.gateway(choose(amqp_url=laid.url)) as one:
+    async with running_proxy(vhost.amqp_url) as wire, rig.gateway(choose(amqp_url=wire.url(vhost.amqp_url))) as one:
         await one.ready()
         async with connect(one.ws) as ws:
             (before,) = await frames(ws, 1, kind="snapshot")
             await others.say(*flips(5))
             await frames(ws, 5)
-            laid.cut()
+            cut(wire)
             await frames(ws, 1, kind="stale")
             await replace_stream(vhost)
             await others.say(*flips(9, after=6))
-            laid.mend()
+            wire.accept()
             with pytest.raises(ConnectionClosed) as closed:
                 await frames(ws, 1)
             assert closed.value.rcvd is not None

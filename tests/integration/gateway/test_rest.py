@@ -15,7 +15,7 @@ from services.gateway.usecases import NoSuchUser, NotAcceptable, UserExists, cre
 from shared.contracts.codes import Role, Status
 from tests.integration.gateway import rig
 from tests.integration.gateway.conftest import Chooser
-from tests.integration.gateway.wire import wire
+from tests.proxy import running_proxy
 from tests.servers import Database
 from tests.waiting import until
 
@@ -256,13 +256,15 @@ async def test_uptime_is_asked_once_in_ten_seconds(running: rig.Running, others:
 
 @pytest.mark.usefixtures("people")
 async def test_reading_goes_on_for_a_while_when_the_database_is_gone(choose: Chooser, others: rig.World, database: Database) -> None:
-    async with wire(database.url("gateway")) as laid, rig.gateway(choose(database_url=laid.url)) as one:
+    url = database.url("gateway")
+    async with running_proxy(url) as wire, rig.gateway(choose(database_url=wire.url(url))) as one:
         await one.ready()
         async with rig.signed_in(one, Role.ADMIN) as http:
             assert (await http.get("/api/v1/services")).status_code == 200
-            laid.cut()
+            wire.refuse()
+            wire.reset()
             assert (await http.get("/api/v1/services")).status_code == 200
             is_problem(await http.post("/api/v1/services", json=DRAFT), 503)
             assert not any(what == "create" for what, _ in others.owners.asked)
-            laid.mend()
+            wire.accept()
             assert (await http.post("/api/v1/services", json=DRAFT)).status_code == 201
