@@ -4,12 +4,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from asyncpg import LockNotAvailableError
+
 from services.aggregator import partitions, usecases
 from services.aggregator.consumers import Storing, Wiring, answer, subscribe_checks, subscribe_events, watch_silence
 from services.aggregator.settings import AggregatorSettings
 from shared.clock import Clock, utc_now
 from shared.consuming import consuming, open_consumer
-from shared.database import Pool, is_transient, open_pool, transaction
+from shared.database import Pool, backoff, is_transient, open_pool, transaction
 from shared.health import Health
 from shared.messaging import open_publisher
 from shared.migrate import wait_for_schema
@@ -39,7 +41,7 @@ async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
 
 
 async def prepare(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
-    """Make partitions ahead, bring downtime up to date and forget what is old; all of it may be repeated."""
+    """Make partitions ahead, bring downtime up to date and forget old message ids; all of it may be repeated."""
     async with transaction(pool) as conn:
         made = await partitions.make(conn, today=clock().date(), ahead=months_ahead)
     async with transaction(pool) as conn:
@@ -48,21 +50,39 @@ async def prepare(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
         log.info("partitions made", names=made)
 
 
-async def prepare_again(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
-    """Prepare soon after each midnight, UTC; while the database is away, try again."""
-    done = clock().date()
-    while True:
-        await asyncio.sleep(MINUTE_S)
-        if clock().date() == done:
-            continue
+async def prepare_first(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
+    """Prepare before anything is folded; while the database is away, try again."""
+    for wait in backoff():
         try:
             await prepare(pool, clock=clock, months_ahead=months_ahead)
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("cannot prepare the day yet", reason=str(error))
+            log.warning("cannot prepare yet", reason=str(error))
+            await asyncio.sleep(wait)
         else:
-            done = clock().date()
+            return
+
+
+async def prepare_daily(pool: Pool, *, clock: Clock, months_ahead: int, keep_days: int) -> None:
+    """Prepare and drop old months, now and soon after each midnight, UTC; while the database is away or too busy, try again."""
+    done = None
+    while True:
+        today = clock().date()
+        if today != done:
+            try:
+                await prepare(pool, clock=clock, months_ahead=months_ahead)
+                async with transaction(pool) as conn:
+                    dropped = await partitions.drop(conn, today=today, keep_days=keep_days)
+            except Exception as error:
+                if not (is_transient(error) or isinstance(error, LockNotAvailableError)):
+                    raise
+                log.warning("cannot keep the days in order yet", reason=str(error))
+            else:
+                done = today
+                if dropped:
+                    log.info("old partitions dropped", names=dropped)
+        await asyncio.sleep(MINUTE_S)
 
 
 def main() -> None:
@@ -75,7 +95,7 @@ def main() -> None:
             open_pool(settings.database_url.get_secret_value(), name=NAME, health=health, size=settings.database_pool_size)
         )
         await wait_for_schema(pool, schema=NAME, folder=MIGRATIONS, health=health)
-        await prepare(pool, clock=utc_now, months_ahead=settings.partition_months_ahead)
+        await prepare_first(pool, clock=utc_now, months_ahead=settings.partition_months_ahead)
         publisher = await stack.enter_async_context(open_publisher(url, name=f"{NAME} publisher", health=health))
         relay = await stack.enter_async_context(relaying(pool, publisher, health))
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
@@ -86,7 +106,9 @@ def main() -> None:
         await stack.enter_async_context(consuming(consumer))
         jobs = {
             "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
-            "daily": lambda: prepare_again(pool, clock=utc_now, months_ahead=settings.partition_months_ahead),
+            "daily": lambda: prepare_daily(
+                pool, clock=utc_now, months_ahead=settings.partition_months_ahead, keep_days=settings.raw_retention_days
+            ),
         }
         for name, job in jobs.items():
             await stack.enter_async_context(background(health, name, job))

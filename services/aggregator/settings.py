@@ -18,3 +18,9 @@ class AggregatorSettings(ServiceSettings):
         default=1.0, gt=0, le=4, description="How often silent services are looked for; no data is said later by this at most"
     )
     partition_months_ahead: int = Field(default=2, ge=1, le=24, description="Months of api_response_times made before they begin")
+    raw_retention_days: int = Field(
+        default=90,
+        ge=62,
+        description="Days that api_response_times are kept at least; whole months go. Not below what a repeated message may be late: "
+        "it is known by its row",
+    )

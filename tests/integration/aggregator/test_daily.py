@@ -1,0 +1,90 @@
+"""What the aggregator does at its start and once a day: months made and dropped, also when the database is away at first."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from asyncpg import LockNotAvailableError
+
+from services.aggregator import partitions
+from services.aggregator.__main__ import prepare_daily, prepare_first
+from shared.database import Connection, Pool, transaction
+from tests.integration.aggregator.story import START, batch, definition, fold, learn, results, see
+from tests.waiting import until
+
+KEEP_DAYS = 90
+SQL_MONTHS = "select inhrelid::regclass::text as name from pg_inherits where inhparent = 'api_response_times'::regclass order by 1"
+
+
+async def months(pool: Pool) -> list[str]:
+    """Return the months that have a partition."""
+    names = [row["name"].removeprefix("api_response_times_") for row in await pool.fetch(SQL_MONTHS)]
+    return [name for name in names if name != "default"]
+
+
+async def drop(pool: Pool, today: date) -> list[str]:
+    """Drop what is old on a day."""
+    async with transaction(pool) as conn:
+        return await partitions.drop(conn, today=today, keep_days=KEEP_DAYS)
+
+
+async def test_whole_months_older_than_the_retention_go_and_the_records_of_their_days_stay(pool: Pool) -> None:
+    """Seen red with a month dropped when its first day is old, and with rows of no month left where they are."""
+    await learn(pool, definition())
+    long_ago = START - timedelta(days=400)
+    await fold(pool, batch(results("+", start=long_ago)), now=long_ago)
+    async with transaction(pool) as conn:
+        await partitions.make(conn, today=START.date(), ahead=1)
+    await see(pool, "++")
+    ends = datetime(2026, 4, 1, tzinfo=UTC).date() + timedelta(days=KEEP_DAYS)
+
+    assert await drop(pool, ends - timedelta(days=1)) == ["api_response_times_2026_02"]
+    assert await months(pool) == ["2026_03", "2026_04"]
+    assert await pool.fetchval("select count(*) from api_response_times") == 2, "the stray of 2025 is gone"
+    assert sorted(await asyncio.gather(drop(pool, ends), drop(pool, ends))) == [[], ["api_response_times_2026_03"]]
+    assert await pool.fetchval("select count(*) from api_response_times") == 0
+    assert await pool.fetchval("select sum(total_calls) from api_call_logs") == 3
+
+
+async def test_dropping_gives_way_to_whoever_holds_the_rows(pool: Pool) -> None:
+    """Seen red without a lock timeout: everybody would wait behind the one that waits."""
+    async with transaction(pool) as conn:
+        await partitions.make(conn, today=START.date(), ahead=1)
+    async with transaction(pool) as reader:
+        await reader.fetch("select from api_response_times limit 1")
+        with pytest.raises(LockNotAvailableError):
+            await asyncio.wait_for(drop(pool, START.date() + timedelta(days=900)), 10)
+    assert await months(pool) == ["2026_02", "2026_03", "2026_04"]
+
+
+async def test_a_database_that_is_away_at_the_start_is_asked_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen red with a start that prepares once: the process ended with a traceback."""
+    make, refusals = partitions.make, [ConnectionResetError("gone"), TimeoutError("busy")]
+
+    async def away_at_first(conn: Connection, *, today: date, ahead: int) -> list[str]:
+        if refusals:
+            raise refusals.pop()
+        return await make(conn, today=today, ahead=ahead)
+
+    monkeypatch.setattr(partitions, "make", away_at_first)
+
+    await asyncio.wait_for(prepare_first(pool, clock=lambda: START, months_ahead=1), 10)
+
+    assert await months(pool) == ["2026_02", "2026_03", "2026_04"]
+
+
+async def test_old_months_are_dropped_without_waiting_for_midnight(pool: Pool) -> None:
+    """Seen red with a job that drops nothing, and with one that waits for the next day: a process restarted daily would never drop."""
+    async with transaction(pool) as conn:
+        await partitions.make(conn, today=START.date(), ahead=1)
+    later = START + timedelta(days=200)
+    job = asyncio.create_task(prepare_daily(pool, clock=lambda: later, months_ahead=1, keep_days=KEEP_DAYS))
+
+    async def dropped() -> bool:
+        return await months(pool) == ["2026_08", "2026_09", "2026_10"]
+
+    try:
+        await until(dropped, within_s=10, what="the months of spring are gone, those of autumn are there")
+    finally:
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
