@@ -1,6 +1,7 @@
 """Reading what was sent, after it is clear who sends it."""
 
 import json
+import re
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -11,9 +12,13 @@ from services.gateway.api.problems import ProblemError, invalid
 from services.gateway.domain.people import Deed, Identity
 from services.gateway.usecases import details_of
 from shared.clock import Clock
+from shared.contracts.commands import FieldProblem
 from shared.telemetry import correlation_id
 
 MOST_BYTES = 256_000
+MOST_FAULTS = 20
+UNSTORABLE = "holds a zero byte or half a character"
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -32,7 +37,31 @@ async def json_object(request: Request) -> dict[str, Any]:
         raise ProblemError(400, "Not JSON", f"The body cannot be read as JSON: {error}"[:300]) from None
     if not isinstance(value, dict):
         raise ProblemError(422, "Not valid", "The body must be a JSON object.")
+    faults = tuple(FieldProblem(field=field, reason=UNSTORABLE) for field in unstorable(value))
+    if faults:
+        raise ProblemError(422, "Not valid", "Some fields cannot be used.", errors=faults)
     return value
+
+
+def unstorable(value: Any) -> list[str]:  # noqa: ANN401  # whatever JSON may be
+    """Return the fields, dotted, whose text or own name no database takes. JSON can write such text; PostgreSQL and UTF-8 cannot."""
+    found: list[str] = []
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting and len(found) < MOST_FAULTS:
+        path, one = waiting.pop()
+        if isinstance(one, str):
+            found += [path] if _UNSTORABLE.search(one) else []
+        elif isinstance(one, dict | list):
+            for key, inner in one.items() if isinstance(one, dict) else enumerate(one):
+                name = f"{path}.{_spelt(key)}".lstrip(".")
+                found += [name] if isinstance(key, str) and _UNSTORABLE.search(key) else []
+                waiting.append((name, inner))
+    return found[:MOST_FAULTS]
+
+
+def _spelt(key: str | int) -> str:
+    """Return a key as it can be answered, the unprintable escaped."""
+    return _UNSTORABLE.sub(lambda bad: ascii(bad[0])[1:-1], str(key)[:100])
 
 
 Body = Annotated[dict[str, Any], Depends(json_object)]

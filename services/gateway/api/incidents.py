@@ -1,5 +1,6 @@
 """Incidents: read from their owner, or from memory while it does not answer; handled by reporters."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -35,6 +36,10 @@ PRIORITY = {Severity.CRITICAL: Priority.P1, Severity.HIGH: Priority.P2, Severity
 """What is meant where a reporter gives a severity only."""
 
 
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Moments between these can be told in every time zone."""
+
+
 class NewIncident(BaseModel):
     """What a reporter writes. With an `id` of their own choosing, sending it twice opens one."""
 
@@ -60,8 +65,8 @@ async def list_incidents(  # the filters
     parts: With,
     _who: Who,
     open: bool = False,  # noqa: A002, FBT001, FBT002  # the name in the address
-    service: Annotated[str | None, Query(max_length=200)] = None,
-    before: AwareDatetime | None = None,
+    service: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    before: Annotated[AwareDatetime | None, Query(ge=EARLIEST, lt=LATEST)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:
     """Return incidents, newest first. While their owner does not answer: those that are in memory, and `complete: false`."""

@@ -1,6 +1,8 @@
 """Services: read from memory, changed by the checker, who alone judges a definition."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
 
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of
@@ -12,6 +14,22 @@ from shared.contracts.commands import SERVICES_CHANGE, SERVICES_CREATE, SERVICES
 from shared.contracts.services import ServiceDefinition
 
 router = APIRouter(prefix="/api/v1/services")
+LONGEST_ID = 200
+
+
+def no_such_service(service_id: str) -> ProblemError:
+    """Return the problem of an id that no service has."""
+    return ProblemError(404, "Not found", f"There is no service {service_id[:100]!r}.")
+
+
+def possible_id(service_id: str) -> str:
+    """Return the id in the address. Raises `ProblemError` 404 where no service can have it: nobody is asked, nothing is put on record."""
+    if len(service_id) > LONGEST_ID or "\0" in service_id:
+        raise no_such_service(service_id)
+    return service_id
+
+
+ServiceId = Annotated[str, Depends(possible_id)]
 
 
 @router.get("")
@@ -35,7 +53,7 @@ async def create_service(request: Request, parts: With, who: Who, body: Body) ->
 
 
 @router.get("/{service_id}")
-async def read_service(parts: With, _who: Who, service_id: str) -> Response:
+async def read_service(parts: With, _who: Who, service_id: ServiceId) -> Response:
     """Return one service."""
     known_state(parts)
     body = parts.hub.views.private_service(service_id)
@@ -45,7 +63,7 @@ async def read_service(parts: With, _who: Who, service_id: str) -> Response:
 
 
 @router.patch("/{service_id}")
-async def change_service(request: Request, parts: With, who: Who, service_id: str, body: Body) -> Response:  # what the route needs
+async def change_service(request: Request, parts: With, who: Who, service_id: ServiceId, body: Body) -> Response:  # what the route needs
     """Have the checker change some fields of a service."""
     async with on_record(parts.database, deed_of(request, who, "service.change", service_id, body, parts.clock)):
         patch = ServicePatch(id=service_id, changes=body, actor=who.username)
@@ -55,7 +73,7 @@ async def change_service(request: Request, parts: With, who: Who, service_id: st
 
 
 @router.delete("/{service_id}", status_code=204)
-async def remove_service(request: Request, parts: With, who: Who, service_id: str) -> Response:
+async def remove_service(request: Request, parts: With, who: Who, service_id: ServiceId) -> Response:
     """Have the checker stop checking a service; its history stays until it ages out."""
     async with on_record(parts.database, deed_of(request, who, "service.remove", service_id, {}, parts.clock)):
         await parts.client.call(SERVICES_REMOVE, ServiceRef(id=service_id, actor=who.username), timeout_s=parts.settings.rpc_timeout_s)
@@ -67,11 +85,6 @@ def known_state(parts: Parts) -> None:
     """Raise `ProblemError` 503 as long as nothing is known here."""
     if not parts.hub.model.filled:
         raise ProblemError(503, "Not ready", "The state is not known here yet. Try again in a moment.", headers={"Retry-After": "2"})
-
-
-def no_such_service(service_id: str) -> ProblemError:
-    """Return the problem of an id that no service has."""
-    return ProblemError(404, "Not found", f"There is no service {service_id[:100]!r}.")
 
 
 def _one(parts: Parts, service: ServiceDefinition, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -103,6 +103,54 @@ async def test_every_error_is_a_problem(running: rig.Running) -> None:
         assert {one["field"] for one in missing["errors"]} == {"title", "message", "severity", "affected_services"}
 
 
+NUL, HALF = '"a\\u0000"', '"a\\ud800"'
+"""JSON of text that no database takes: a NUL, and half of a surrogate pair."""
+
+
+@pytest.mark.parametrize("bad", [NUL, HALF])
+async def test_text_that_cannot_be_stored_is_refused_by_its_field(
+    running: rig.Running, others: rig.World, database: Database, bad: str
+) -> None:
+    async def refused(http: httpx.AsyncClient, path: str, body: str, field: str) -> None:
+        answer = await http.post(path, content=body, headers={"content-type": "application/json"})
+        assert [one["field"] for one in is_problem(answer, 422)["errors"]] == [field]
+
+    async with httpx.AsyncClient(base_url=running.url) as http:
+        await refused(http, "/api/v1/session", f'{{"username": {bad}, "password": "x"}}', "username")
+        await refused(http, "/api/v1/session", f'{{"username": "x", "password": {bad}}}', "password")
+    async with rig.signed_in(running, Role.ADMIN) as http:
+        for body, field in (
+            (f'{{"id": {bad}}}', "id"),
+            (f'{{"options": {{"headers": [{{"x": {bad}}}]}}}}', "options.headers.0.x"),
+            (f'{{"options": {{{bad}: 1}}}}', f"options.{bad[1:-1].replace('u0000', 'x00')}"),
+        ):
+            await refused(http, "/api/v1/services", body, field)
+        title = f'{{"title": {bad}, "message": "m", "severity": "high", "affected_services": ["face-compare"]}}'
+        await refused(http, "/api/v1/incidents", title, "title")
+    assert not others.owners.asked
+    conn = await asyncpg.connect(database.url("gateway"))
+    assert await conn.fetchval("select count(*) from audit_log where action <> 'session.open'") == 0
+    await conn.close()
+
+
+async def test_an_address_that_nothing_can_have_is_refused_before_anything_is_asked(running: rig.Running, others: rig.World) -> None:
+    async with rig.signed_in(running, Role.ADMIN) as http:
+        is_problem(await http.patch("/api/v1/services/%00", json={"description": "new"}), 404)
+        is_problem(await http.delete("/api/v1/services/%00"), 404)
+        is_problem(await http.get("/api/v1/services/%00"), 404)
+        is_problem(await http.get("/api/v1/services/%00/uptime"), 404)
+        is_problem(await http.patch(f"/api/v1/services/{'x' * 201}", json={"description": "new"}), 404)
+        for name, value in (
+            ("service", "\0"),
+            ("before", "0001-01-01T00:00:00+14:00"),
+            ("before", "9999-12-31T23:59:59-14:00"),
+        ):
+            problem = is_problem(await http.get("/api/v1/incidents", params={name: value}), 422)
+            assert problem["errors"][0]["field"] == name
+        assert (await http.get("/api/v1/incidents", params={"before": "2026-03-01T09:00:00+09:00"})).status_code == 200
+    assert not others.owners.asked
+
+
 @pytest.mark.usefixtures("people")
 async def test_a_command_that_is_not_answered_says_whether_it_may_have_been_applied(choose: Chooser, others: rig.World) -> None:
     async with rig.gateway(choose(rpc_timeout_s=0.5)) as one:
