@@ -50,5 +50,5 @@ def failed(error_type: ErrorType, message: str, *, times: Times = Times(), metho
 
 
 def not_looked(message: str, *, method: str = "") -> Measurement:
-    """Return the measurement of a check that the host rules forbade: nothing was learnt of the service."""
+    """Return the measurement of a check that did not take place, forbidden or for want of means: nothing was learnt of the service."""
     return Measurement(Outcome.UNKNOWN, error_type=ErrorType.UNKNOWN, error_message=f"not checked: {message}", method=method)

@@ -4,12 +4,13 @@ A probe raises nothing that has to do with the service: whatever goes wrong ther
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes import http, tcp
 from services.checker.probes.engine import Engine
+from services.checker.probes.names import Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,12 @@ class Tools:
 
     engine: Engine
     rules: HostRules
+    names: Names = field(default_factory=Names)
 
 
 Probe = Callable[[Target, Tools], Awaitable[Measurement]]
 
 PROBES: dict[str, Probe] = {
     "http": lambda target, tools: http.probe(target, tools.engine),
-    "tcp": lambda target, tools: tcp.probe(target, tools.rules),
+    "tcp": lambda target, tools: tcp.probe(target, tools.rules, tools.names),
 }

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pycurl
 
+from services.checker.probes.trouble import shortage
+
 if TYPE_CHECKING:
     import asyncio
 
 MAX_REDIRECTS = 5
+_WITHOUT_A_REASON = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT})
+"""What curl also says when it cannot open or copy a descriptor, and then without the system's number."""
 USER_AGENT = "sla-monitor/0.1 (checker)"
 WEB = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
@@ -58,7 +62,10 @@ Shape = tuple[str, bool, bool]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How an exchange ended. `code` is curl's (0: well), times are seconds since its start, as curl counts them."""
+    """How an exchange ended. `code` is curl's (0: well), times are seconds since its start, as curl counts them.
+
+    `os_errno` is the operating system's number for what went wrong, 0 if there is none.
+    """
 
     code: int
     message: str
@@ -95,7 +102,7 @@ class _Opened:
 class Handle:
     """A curl handle, set up once for a shape of requests and used again and again; and the exchange that it is in."""
 
-    __slots__ = ("curl", "cut", "future", "refused", "room", "secure", "shape", "vet")
+    __slots__ = ("curl", "cut", "future", "refused", "room", "secure", "shape", "unopened", "vet")
 
     def __init__(self, shape: Shape, *, vet: Callable[[str], str | None], ca_file: str) -> None:
         """Set a handle up. `vet` says why an address may not be connected to, or None."""
@@ -120,13 +127,19 @@ class Handle:
         self.future, self.secure, self.room = future, request.secure, request.max_body_bytes
         self.refused: str | None = None
         self.cut = False
+        self.unopened = 0
 
     def open_socket(self, _purpose: int, address: Any) -> "_Opened | int":  # noqa: ANN401  # pycurl's own tuple
         """Vet the address that is really to be connected to, wherever a name or a redirect led."""
         self.refused = self.vet(address.addr[0])
         if self.refused:
             return int(pycurl.SOCKET_BAD)
-        return _Opened(socket.SocketType(address.family, address.socktype, address.protocol).detach())
+        try:
+            return _Opened(socket.SocketType(address.family, address.socktype, address.protocol).detach())
+        except OSError as error:
+            # curl is told that there is none, and does not ask why.
+            self.unopened = error.errno or 0
+            return int(pycurl.SOCKET_BAD)
 
     def take(self, chunk: bytes) -> int:
         """Count the body, and end the exchange when enough was read."""
@@ -142,7 +155,7 @@ class Handle:
         return Exchange(
             code=0 if self.cut and code == pycurl.E_WRITE_ERROR else code,
             message=message,
-            os_errno=ask(pycurl.OS_ERRNO) if code else 0,
+            os_errno=self._os_errno(code) if code else 0,
             status=ask(pycurl.RESPONSE_CODE),
             redirects=ask(pycurl.REDIRECT_COUNT) if code else 0,
             secure=self.secure,
@@ -153,6 +166,10 @@ class Handle:
             first_byte=ask(pycurl.STARTTRANSFER_TIME),
             total=ask(pycurl.TOTAL_TIME),
         )
+
+    def _os_errno(self, code: int) -> int:
+        known = int(self.curl.getinfo(pycurl.OS_ERRNO)) or self.unopened
+        return shortage() if not known and code in _WITHOUT_A_REASON else known
 
 
 def _of_method(method: str) -> tuple[tuple[int, Any], ...]:

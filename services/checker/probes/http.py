@@ -1,6 +1,5 @@
 """HTTP checks: ask, compare the status code, and say in stable words what went wrong and in which phase."""
 
-import errno
 import re
 
 import pycurl
@@ -9,24 +8,13 @@ from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Measurement, Target, Times, failed, not_looked
 from services.checker.probes.engine import Engine
 from services.checker.probes.exchange import MAX_REDIRECTS, Exchange, Request
+from services.checker.probes.trouble import OS_WORDS, OWN_TROUBLE
 from shared.contracts.codes import ErrorType, Outcome
-
-OS_WORDS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EPIPE: "connection reset",
-    errno.EHOSTUNREACH: "no route to the host",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ETIMEDOUT: "no answer from the host",
-    errno.EADDRNOTAVAIL: "this checker has no free port left",
-    errno.EMFILE: "this checker has no file descriptor left",
-}
-"""What the operating system said, in our words."""
 
 HTTP2_STREAM_ERROR = 92
 """CURLE_HTTP2_STREAM, which pycurl has no name for."""
 
-# Every code of curl that a check can meet, other than those that need a closer look.
+# Every code of curl that speaks of the service, other than those that need a closer look. Any other is trouble of this checker's own.
 _CODES: dict[int, tuple[ErrorType, str]] = {
     pycurl.E_COULDNT_RESOLVE_HOST: (ErrorType.DNS_ERROR, "name not found"),
     pycurl.E_URL_MALFORMAT: (ErrorType.UNKNOWN, "address not understood"),
@@ -85,8 +73,9 @@ def judge(exchange: Exchange, options: HttpOptions, *, timeout_ms: int) -> Measu
 
 
 def _failure(exchange: Exchange, method: str, timeout_ms: int) -> Measurement:
-    if exchange.refused:
-        return not_looked(exchange.refused, method=method)
+    why_not = _why_not_looked(exchange)
+    if why_not:
+        return not_looked(why_not, method=method)
     times = _times(exchange)
     if exchange.code == pycurl.E_OPERATION_TIMEDOUT:
         return failed(ErrorType.TIMEOUT, f"not done within {timeout_ms} ms, while {_phase(exchange)}", times=times, method=method)
@@ -94,10 +83,18 @@ def _failure(exchange: Exchange, method: str, timeout_ms: int) -> Measurement:
         return failed(ErrorType.TLS_ERROR, _tls_words(exchange), times=times, method=method)
     if exchange.code == pycurl.E_UNSUPPORTED_PROTOCOL and exchange.redirects:
         return failed(ErrorType.HTTP_ERROR, "redirected to something that is not HTTP", times=times, method=method)
-    error_type, words = _CODES.get(exchange.code, (ErrorType.UNKNOWN, f"curl error {exchange.code}"))
+    error_type, words = _CODES[exchange.code]
     if error_type is ErrorType.CONNECTION_ERROR:
         words = f"{OS_WORDS.get(exchange.os_errno, words)}, while {_phase(exchange)}"
     return failed(error_type, words, times=times, method=method)
+
+
+def _why_not_looked(exchange: Exchange) -> str | None:
+    if exchange.refused or exchange.os_errno in OWN_TROUBLE:
+        return exchange.refused or OWN_TROUBLE[exchange.os_errno]
+    if exchange.code in _CODES or exchange.code in _TLS_CODES or exchange.code == pycurl.E_OPERATION_TIMEDOUT:
+        return None
+    return f"this checker's HTTP client failed (curl error {exchange.code})"
 
 
 def _tls_words(exchange: Exchange) -> str:

@@ -45,7 +45,6 @@ SECURING = replace(WAITING, secure=True)
         (replace(WAITING, code=1), ErrorType.HTTP_ERROR, "the answer is not HTTP"),
         (replace(WAITING, code=1, redirects=1), ErrorType.HTTP_ERROR, "redirected to something that is not HTTP"),
         (replace(WAITING, code=47), ErrorType.HTTP_ERROR, "more than 5 redirects"),
-        (replace(WAITING, code=43), ErrorType.UNKNOWN, "curl error 43"),
     ],
 )
 def test_a_failure_says_what_and_in_which_phase(exchange: Exchange, error_type: ErrorType, message: str) -> None:
