@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -129,11 +130,12 @@ class Shipper:
 
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Flush, and publish for a bounded time; the rest stays in the spool for the next process."""
+        # Outside the bound: however slow the disk is, what is in memory only would be gone.
+        if self._flushing is not None:
+            await asyncio.shield(self._flushing)
+        await asyncio.shield(asyncio.create_task(self.flush()))
         try:
             async with asyncio.timeout(within_s):
-                if self._flushing is not None:
-                    await self._flushing
-                await self.flush()
                 await asyncio.gather(*self._in_flight.values())
                 while (waiting := await self._waiting()) and all(await asyncio.gather(*(self._send(batch) for batch in waiting))):
                     pass
@@ -177,8 +179,10 @@ class Shipper:
         self._unspooled.append(batch)
         try:
             while self._unspooled:
-                await self._on_disk(lambda: self._spool.append(self._unspooled[0]))
-                self._unspooled.popleft()
+                first = self._unspooled[0]
+                await self._on_disk(partial(self._spool.append, first))
+                if first in self._unspooled:  # else the broker confirmed it meanwhile
+                    self._unspooled.remove(first)
         except sqlite3.Error as error:
             self._disk_refused(error)
             while len(self._unspooled) > IN_MEMORY:

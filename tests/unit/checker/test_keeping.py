@@ -1,0 +1,73 @@
+"""Between memory and spool no result is lost, whoever is faster."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.checker.domain.kinds import HttpOptions
+from services.checker.domain.target import Measurement, Target
+from services.checker.scheduler import Check
+from services.checker.shipper import Shipper
+from services.checker.spool import Batch, Spool
+from shared.clock import utc_now
+from shared.contracts.codes import Outcome
+from shared.health import Health
+from shared.messaging import NotConfirmed, Outgoing, Publisher
+
+TARGET = Target("one", "http", "http://127.0.0.1/", 1000, 900, HttpOptions(), 0, 1)
+
+
+class Deaf(Publisher):
+    """A broker that is away."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    async def publish(self, message: Outgoing) -> None:
+        raise NotConfirmed(message.message_id)
+
+
+class SlowSpool(Spool):
+    """A disk that takes as long as the test wants."""
+
+    gate = threading.Event()
+
+    def append(self, batch: Batch) -> None:
+        assert self.gate.wait(10)
+        super().append(batch)
+
+
+@pytest.fixture
+async def slow(tmp_path: Path) -> AsyncIterator[tuple[Shipper, SlowSpool]]:
+    with SlowSpool(tmp_path / "spool", max_bytes=1_000_000) as spool:
+        spool.gate = threading.Event()
+        shipper = Shipper(spool, Deaf(), region="r", checker="c", clock=utc_now, health=Health("test"))
+        yield shipper, spool
+        spool.gate.set()
+        await shipper.close()
+
+
+async def test_a_batch_confirmed_while_it_is_written_takes_no_other_with_it(slow: tuple[Shipper, SlowSpool]) -> None:
+    """Seen red with `popleft` after the write, whatever stands first by then."""
+    shipper, spool = slow
+    first, second = Batch("first", 1, b"1"), Batch("second", 1, b"2")
+    shipper._unspooled.append(first)  # noqa: SLF001  # the disk refused it before
+    keeping = asyncio.create_task(shipper._keep(second))  # noqa: SLF001  # one step of flush()
+    await asyncio.sleep(0)
+    await shipper._forget(first)  # noqa: SLF001  # the broker confirmed it meanwhile
+    spool.gate.set()
+    await keeping
+    assert "second" in [one.batch_id for one in spool.oldest(5)]
+
+
+async def test_a_slow_disk_at_the_end_loses_nothing(slow: tuple[Shipper, SlowSpool]) -> None:
+    """Seen red with spooling under the bound of publishing."""
+    shipper, spool = slow
+    for slot in range(450):
+        shipper.add(Check(TARGET, slot * 1000, utc_now(), Measurement(Outcome.HEALTHY, response_time_ms=1.0, status_code=200)))
+    asyncio.get_running_loop().call_later(0.3, spool.gate.set)
+    await shipper.drain(within_s=0.05)
+    assert sum(one.results for one in spool.oldest(10)) == 450
