@@ -62,12 +62,15 @@ select id, incident_id, status, message, is_customer_visible, created_by, create
   from incident_update where incident_id = any($1::uuid[]) order by incident_id, position"""
 
 SQL_LIST = """
-select * from incident
- where (not $1 or resolved_at is null)
-   and ($2::text is null or affected_services @> array[$2])
-   and ($3::timestamptz is null or started_at < $3)
- order by started_at desc, id
- limit $4"""
+select * from (
+    select * from incident
+     where (not $1 or resolved_at is null)
+       and ($2::text is null or affected_services @> array[$2])
+       and ($3::timestamptz is null or started_at < $3)
+     order by started_at desc
+     fetch first $4 rows with ties                               -- the next page begins before this one's last moment: all of it is here
+) page
+ order by started_at desc, id"""
 
 
 async def lock_service(conn: Connection, service_id: str) -> Service:
@@ -174,7 +177,7 @@ async def save(conn: Connection, steps: Sequence[Decision]) -> bool:
 
 
 async def newest(conn: Connection, query: IncidentQuery) -> list[Incident]:
-    """Return a page of incidents, newest first."""
+    """Return a page of incidents, newest first; those of one moment by id. It is longer than its limit if its last moment is shared."""
     return [_incident(row) for row in await conn.fetch(SQL_LIST, query.open_only, query.service_id, query.before, query.limit)]
 
 

@@ -89,7 +89,12 @@ def entry_id(incident_id: UUID, version: int) -> UUID:
 
 
 def opened(incident: Incident, *, message: str, now: datetime) -> Decision:
-    """Return a new incident with the first entry of its timeline."""
+    """Return a new incident with the first entry of its timeline.
+
+    It starts at a whole millisecond, as it is told: whoever goes on from there would miss what began in the rest of it.
+    """
+    at = incident.started_at
+    incident = replace(incident, started_at=at.replace(microsecond=at.microsecond // 1000 * 1000))
     entry = Entry(entry_id(incident.id, 1), incident.status, message, incident.created_by, now)
     return Decision(incident, Step.OPENED, entry)
 

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from services.incidents import usecases
 from services.incidents.consumers import Wiring, answer, subscribe_events
 from services.incidents.domain.lifecycle import Policy
 from shared.clock import utc_now
@@ -21,11 +23,12 @@ from shared.contracts.commands import (
     IncidentEntry,
     IncidentQuery,
     IncidentRef,
+    Incidents,
     Problem,
 )
 from shared.contracts.registry import encode, make_event
 from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1
-from shared.database import Pool
+from shared.database import Pool, transaction
 from shared.health import Health
 from shared.messaging import Outgoing, Publisher, open_publisher
 from shared.outbox import relaying
@@ -184,3 +187,25 @@ async def test_the_same_event_delivered_three_times_opens_one_incident(pool: Poo
     await until(resolved, within_s=10, what="one incident, resolved")
     await until(sent, within_s=10, what="the outbox is empty")
     assert await pool.fetchval("select count(*) from inbox") == 3
+
+
+async def test_pages_skip_nobody_however_close_incidents_began(pool: Pool) -> None:
+    """Pages go on from the milliseconds that an incident is told with. Seen red with microseconds kept, and with pages cut within one."""
+    moments = [at(1) + timedelta(microseconds=number) for number in (100, 400, 900, 1500, 2000)]
+    for moment in moments:
+        async with transaction(pool) as conn:
+            await usecases.open_by_hand(conn, draft(affected_services=()), now=moment)
+    everybody = [one.id for one in await incidents(pool)]
+
+    seen: list[UUID] = []
+    before = None
+    while True:
+        async with transaction(pool) as conn:
+            page = Incidents.model_validate_json((await usecases.newest(conn, IncidentQuery(before=before, limit=2))).model_dump_json())
+        if not page.incidents:
+            break
+        seen += [one.id for one in page.incidents]
+        before = page.incidents[-1].started_at
+
+    assert seen == everybody
+    assert len(seen) == len(moments)
