@@ -50,14 +50,14 @@ class Cache:
             return False
         return True
 
-    async def count(self, key: str, *, within_s: int) -> int | None:
-        """Count one more under `key` and return how many there were since the first, at most `within_s` seconds ago; None without Redis."""
+    async def count(self, key: str, *, within_s: int, by: int = 1) -> int | None:
+        """Count `by` more under `key` and return how many there were in the last `within_s` seconds; None without Redis."""
         if self._resting():
             return None
         try:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(key, 0, ex=within_s, nx=True)
-                pipe.incr(key)
+                pipe.incrby(key, by)
                 _, counted = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)

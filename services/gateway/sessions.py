@@ -14,6 +14,8 @@ from shared.database import is_transient
 
 MOST = 10_000
 ATTEMPTS_WITHIN_S = 300
+NAMES = 10
+"""How many times the attempts of one name an address has, over all names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,10 @@ class Sessions:
 
 
 class Attempts:
-    """Counts sign-ins per user name and address: shared through Redis, else in this process."""
+    """Counts sign-ins per user name and address, and per address over all names: shared through Redis, else in this process."""
 
     def __init__(self, cache: Cache, *, most: int, timer: Callable[[], float] = time.monotonic) -> None:
-        """Allow `most` in five minutes."""
+        """Allow `most` in five minutes for a name, `NAMES` times as many for an address."""
         self._cache = cache
         self._most = most
         self._timer = timer
@@ -81,26 +83,36 @@ class Attempts:
 
     async def allowed(self, username: str, address: str) -> bool:
         """Count one more attempt; say whether it may be made."""
-        key = self._key(username, address)
-        here = self._count_here(key)
-        shared = await self._cache.count(key, within_s=ATTEMPTS_WITHIN_S)
-        return max(here, shared or 0) <= self._most
+        by_name = await self._count(self._key(username, address), 1)
+        by_address = await self._count(self._key("", address), 1)
+        return by_name <= self._most and by_address <= self._most * NAMES
+
+    async def taken_back(self, username: str, address: str) -> None:
+        """Count an attempt no longer that was right, or that no password was checked for."""
+        await self._count(self._key(username, address), -1)
+        await self._count(self._key("", address), -1)
 
     async def succeeded(self, username: str, address: str) -> None:
-        """Begin to count anew after a sign-in that was right."""
+        """Begin to count a name anew after a sign-in that was right; the address gets back this one."""
         key = self._key(username, address)
         self._here.pop(key, None)
         await self._cache.forget(key)
+        await self._count(self._key("", address), -1)
+
+    async def _count(self, key: str, by: int) -> int:
+        here = self._count_here(key, by)
+        shared = await self._cache.count(key, within_s=ATTEMPTS_WITHIN_S, by=by)
+        return max(here, shared or 0)
 
     def _key(self, username: str, address: str) -> str:
         return f"sla:gateway:attempts:{token_hash(f'{username}|{address}').hex()[:32]}"
 
-    def _count_here(self, key: str) -> int:
+    def _count_here(self, key: str, by: int) -> int:
         now = self._timer()
         began, counted = self._here.get(key, (now, 0))
         if now - began >= ATTEMPTS_WITHIN_S:
             began, counted = now, 0
         if key not in self._here and len(self._here) >= MOST:
             del self._here[next(iter(self._here))]
-        self._here[key] = (began, counted + 1)
-        return counted + 1
+        self._here[key] = (began, max(0, counted + by))
+        return max(0, counted + by)

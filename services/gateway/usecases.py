@@ -25,6 +25,9 @@ TOKEN_BYTES = 32
 AT_ONCE = 4
 """How many passwords are checked at once: each takes a core for a quarter of a second."""
 
+MOST_WAITING = 40
+"""How many sign-ins may wait for that: the last one some three seconds."""
+
 log = logger(__name__)
 
 
@@ -88,6 +91,10 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+class TooBusy(Exception):  # noqa: N818
+    """Too many passwords wait to be checked: this one was not."""
+
+
 class Door:
     """Lets people in: the same work for everybody, known or not, so that nothing is learnt from how long it takes."""
 
@@ -97,9 +104,22 @@ class Door:
         self._session_for = session_for
         self._nobody = bcrypt.hashpw(secrets.token_bytes(16).hex().encode(), bcrypt.gensalt(cost)).decode()
         self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
 
     async def sign_in(self, *, username: str, password: str, address: str, now: datetime) -> tuple[str, Identity]:
-        """Check a password and begin a session; return its token. Raises `WrongCredentials`, or what a database that is away raises."""
+        """Check a password and begin a session; return its token.
+
+        Raises `WrongCredentials`, `TooBusy`, or what a database that is away raises.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise TooBusy
+        self._waiting += 1
+        try:
+            return await self._sign_in(username=username, password=password, address=address, now=now)
+        finally:
+            self._waiting -= 1
+
+    async def _sign_in(self, *, username: str, password: str, address: str, now: datetime) -> tuple[str, Identity]:
         name = passwords.normal_username(username)
         async with self._database.transaction() as conn:
             known = await store.credentials(conn, name)

@@ -9,8 +9,9 @@ from services.gateway.api.problems import ProblemError
 from services.gateway.domain.passwords import normal_username
 from services.gateway.live.views import to_json
 from services.gateway.sessions import ATTEMPTS_WITHIN_S
-from services.gateway.usecases import WrongCredentials
+from services.gateway.usecases import TooBusy, WrongCredentials
 from shared.contracts.base import rfc3339
+from shared.database import TRANSIENT
 
 router = APIRouter()
 
@@ -28,7 +29,7 @@ async def sign_in(request: Request, parts: With, body: Body) -> Response:
     form = read(SignIn, body)
     name, address = normal_username(form.username), address_of(request)
     if not await parts.attempts.allowed(name, address):
-        detail = "Too many attempts for this user name from this address. Wait a few minutes."
+        detail = "Too many attempts from this address. Wait a few minutes."
         raise ProblemError(429, "Too many attempts", detail, headers={"Retry-After": str(ATTEMPTS_WITHIN_S)})
     try:
         token, _who = await parts.door.sign_in(username=name, password=form.password, address=address, now=parts.clock())
@@ -36,6 +37,13 @@ async def sign_in(request: Request, parts: With, body: Body) -> Response:
         raise ProblemError(
             401, "Not signed in", "The user name or the password is wrong.", headers={"WWW-Authenticate": "Session"}
         ) from None
+    except TooBusy:
+        await parts.attempts.taken_back(name, address)
+        detail = "Too many people sign in at this moment. Try again in a few seconds."
+        raise ProblemError(503, "Too many sign-ins", detail, headers={"Retry-After": "3"}) from None
+    except TRANSIENT:
+        await parts.attempts.taken_back(name, address)
+        raise
     await parts.attempts.succeeded(name, address)
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
     lasts = parts.settings.session_hours * 3600
