@@ -92,7 +92,6 @@ async def start(settings: CheckerSettings, stack: AsyncExitStack, health: Health
     consumer = open_consumer(broker, name=SERVICE, publisher=publisher, health=health)
     subscribe_all(consumer, pool=pool, rules=settings.host_rules, changed=changed)
     await enter(consuming(consumer))
-    checker = f"{socket.gethostname()}:{os.getpid()}"
     shipper = await enter(shipping(spool, publisher, region=settings.region, checker=checker, clock=utc_now, health=health))
     scheduler = await enter(checking(settings, shipper, health))
     await enter(background(health, "definitions", Catalog(pool, scheduler, woken=looking).run))

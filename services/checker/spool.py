@@ -52,7 +52,8 @@ class Spool:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience_s)
             # Exclusive: two processes on one spool would publish and delete each other's batches.
-            for setting in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = normal", "auto_vacuum = full"):
+            # auto_vacuum before the first page is written, or the file would keep the size of its longest outage.
+            for setting in ("auto_vacuum = full", "locking_mode = exclusive", "journal_mode = wal", "synchronous = normal"):
                 self._file.execute(f"pragma {setting}")
             self._file.execute(SQL_TABLE)
             self._bytes = int(self._file.execute(SQL_SIZE).fetchone()[0])

@@ -20,54 +20,12 @@ from shared.contracts.codes import Outcome
 from shared.contracts.registry import decode
 from shared.health import Health
 from shared.messaging import open_publisher
+from tests.proxy import running_proxy
 from tests.servers import Vhost
 from tests.waiting import until
 
 TARGET = Target("one", "http", "http://127.0.0.1/", 1000, 900, HttpOptions(), 0, 1)
 HEALTHY = Measurement(Outcome.HEALTHY, response_time_ms=1.0, status_code=200)
-
-
-class Link:
-    """A forwarder to the broker that can be cut and mended."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.cut = False
-        self.writers: set[asyncio.StreamWriter] = set()
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.cut:
-            writer.transport.abort()
-            return
-        far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
-        self.writers |= {writer, far_writer}
-        await asyncio.gather(self.carry(reader, far_writer), self.carry(far_reader, writer))
-
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.transport.abort()
-
-    def sever(self) -> None:
-        self.cut = True
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-
-
-@asynccontextmanager
-async def linked(vhost: Vhost) -> AsyncIterator[tuple[Link, str]]:
-    link = Link(vhost.server.host, vhost.server.port)
-    server = await asyncio.start_server(link.accept, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield link, vhost.amqp_url.replace(f":{vhost.server.port}/", f":{port}/")
-        link.sever()
 
 
 @asynccontextmanager
@@ -122,10 +80,11 @@ async def test_results_arrive_and_leave_the_spool_when_confirmed(vhost: Vhost, t
 @pytest.mark.slow
 async def test_what_was_measured_while_the_broker_was_away_arrives_afterwards(vhost: Vhost, tmp_path: Path) -> None:
     """Seen red with `_publish` forgetting a batch that was not confirmed."""
-    async with linked(vhost) as (link, url), shipper_on(url, tmp_path / "spool") as (shipper, spool):
+    async with running_proxy(vhost.amqp_url) as proxy, shipper_on(proxy.url(vhost.amqp_url), tmp_path / "spool") as (shipper, spool):
         measure(shipper, range(100))
         await empty(spool)
-        link.sever()
+        proxy.refuse()
+        proxy.reset()
         for start in range(100, 1100, 100):
             measure(shipper, range(start, start + 100))
             await shipper.flush()
@@ -134,7 +93,7 @@ async def test_what_was_measured_while_the_broker_was_away_arrives_afterwards(vh
             return spool.size_bytes > 10 * 100 * 100 and not shipper._broker_answers  # noqa: SLF001  # a publish was given up
 
         await until(spooled, within_s=10, what="results in the spool")
-        link.cut = False
+        proxy.accept()
         slots = await received(vhost, 1100)
         assert set(slots) == set(range(1100))
         await empty(spool)
