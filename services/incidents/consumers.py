@@ -85,7 +85,7 @@ def answer(wiring: Wiring) -> None:
 
     async def open_by_hand(draft: IncidentDraft) -> Incident:
         async with transaction(pool) as conn:
-            incident = await usecases.open_by_hand(conn, draft, now=clock())
+            incident = await usecases.open_by_hand(conn, draft, now=clock(), policy=wiring.policy)
         relay.wake()
         return incident
 

@@ -77,7 +77,7 @@ async def learn_service(
         await _commit(conn, [decision], now=now)
 
 
-async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime) -> told.Incident:
+async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime, policy: Policy) -> told.Incident:
     """Open what a reporter wrote; asked again with the same id, return what is there. Raises `Refused` (422) naming the fields."""
     known = await store.find(conn, draft.id)
     if known is None:
@@ -86,7 +86,7 @@ async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime)
             id=draft.id,
             title=draft.title.strip(),
             severity=draft.severity,
-            priority=draft.priority,
+            priority=draft.priority or policy.priority[draft.severity],
             affected_services=tuple(dict.fromkeys(draft.affected_services)),
             started_at=now,
             created_by=draft.actor,

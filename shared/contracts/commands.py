@@ -127,7 +127,7 @@ class IncidentDraft(Contract):
     title: str
     message: str
     severity: Severity
-    priority: Priority
+    priority: Priority | None = Field(default=None, description="Null: what follows from the severity, as incidents decides")
     affected_services: tuple[str, ...]
     actor: str
 

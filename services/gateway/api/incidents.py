@@ -32,10 +32,6 @@ from shared.rpc import NoAnswer
 
 router = APIRouter(prefix="/api/v1/incidents")
 
-PRIORITY = {Severity.CRITICAL: Priority.P1, Severity.HIGH: Priority.P2, Severity.MEDIUM: Priority.P3, Severity.LOW: Priority.P4}
-"""What is meant where a reporter gives a severity only."""
-
-
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """Moments between these can be told in every time zone."""
 
@@ -110,7 +106,7 @@ async def open_incident(request: Request, parts: With, who: Who, body: Body) -> 
         title=form.title,
         message=form.message,
         severity=form.severity,
-        priority=form.priority or PRIORITY[form.severity],
+        priority=form.priority,
         affected_services=form.affected_services,
         actor=who.username,
     )

@@ -95,6 +95,14 @@ async def refused(client: Client, written: IncidentDraft | IncidentEntry) -> Pro
     return refusal.value.problem
 
 
+async def test_without_a_priority_it_follows_from_the_severity(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+    """Seen red with P4 for whatever names none."""
+    client, _ = edge
+    await learn(pool, definition())
+    opened = [await client.call(INCIDENTS_OPEN, draft(id=uuid4(), severity=one, priority=None)) for one in Severity]
+    assert [one.priority for one in opened] == [Priority.P4, Priority.P3, Priority.P2, Priority.P1]
+
+
 async def test_an_incident_by_hand_asked_twice_at_every_step(pool: Pool, edge: tuple[Client, Publisher]) -> None:
     client, _ = edge
     await learn(pool, definition())
@@ -194,7 +202,7 @@ async def test_pages_skip_nobody_however_close_incidents_began(pool: Pool) -> No
     moments = [at(1) + timedelta(microseconds=number) for number in (100, 400, 900, 1500, 2000)]
     for moment in moments:
         async with transaction(pool) as conn:
-            await usecases.open_by_hand(conn, draft(affected_services=()), now=moment)
+            await usecases.open_by_hand(conn, draft(affected_services=()), now=moment, policy=Policy())
     everybody = [one.id for one in await incidents(pool)]
 
     seen: list[UUID] = []
