@@ -76,6 +76,7 @@ class WorkQueue:
 CHECKER_WATCH_LOG = WorkQueue("checker.watch-log", CHECKS, ("checks.#",), prefetch=64)
 CHECKER_EVENTS = WorkQueue("checker.events", EVENTS, ("service.status_changed.#",), prefetch=32)
 AGGREGATOR_CHECKS = WorkQueue("aggregator.checks", CHECKS, ("checks.#",), prefetch=64)
+AGGREGATOR_CALLS = WorkQueue("aggregator.calls", CHECKS, ("calls.#",), prefetch=16)
 AGGREGATOR_EVENTS = WorkQueue(
     "aggregator.events",
     EVENTS,
@@ -84,4 +85,4 @@ AGGREGATOR_EVENTS = WorkQueue(
 )
 INCIDENTS_EVENTS = WorkQueue("incidents.events", EVENTS, ("service.#",), prefetch=32)
 
-WORK_QUEUES = (CHECKER_WATCH_LOG, CHECKER_EVENTS, AGGREGATOR_CHECKS, AGGREGATOR_EVENTS, INCIDENTS_EVENTS)
+WORK_QUEUES = (CHECKER_WATCH_LOG, CHECKER_EVENTS, AGGREGATOR_CHECKS, AGGREGATOR_CALLS, AGGREGATOR_EVENTS, INCIDENTS_EVENTS)

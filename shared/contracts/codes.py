@@ -36,9 +36,14 @@ class OverallStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What one check found. `unknown` means that nothing was learnt: it counts for nobody and against nobody."""
+    """What one check found.
+
+    `degraded`: it works, but not as it should (too slow, or an assertion of that severity failed); for availability it counts as healthy.
+    `unknown`: nothing was learnt; it counts for nobody and against nobody.
+    """
 
     HEALTHY = "healthy"
+    DEGRADED = "degraded"
     FAILED = "failed"
     UNKNOWN = "unknown"
 
@@ -53,6 +58,13 @@ class ErrorType(StrEnum):
     TLS_ERROR = "tls_error"
     ASSERTION_FAILED = "assertion_failed"
     UNKNOWN = "unknown"
+
+
+class AssertionSeverity(StrEnum):
+    """What follows from an assertion that fails."""
+
+    DOWN = "down"
+    DEGRADED = "degraded"
 
 
 class IncidentStatus(StrEnum):

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Generic, TypeVar
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import Field
 
 from shared.contracts.base import Contract, Timestamp
+from shared.contracts.checks import CheckResult
 from shared.contracts.codes import IncidentStatus, Priority, Severity
 from shared.contracts.incidents import Incident
-from shared.contracts.services import ServiceDefinition
+from shared.contracts.services import Assertion, ServiceDefinition
 from shared.contracts.status import ServiceStatus, SystemStatus, UptimeDay
 
 Params = TypeVar("Params", bound=Contract)
@@ -74,6 +76,97 @@ class Services(Contract):
     """All services that are not removed, by id."""
 
     services: tuple[ServiceDefinition, ...]
+
+
+class ServiceSet(Contract):
+    """Definitions as code: what is to exist, unvalidated. All of it is applied, or nothing."""
+
+    definitions: tuple[dict[str, Any], ...]
+    prune: bool = Field(default=False, description="Remove every service that is not among them")
+    dry_run: bool = Field(default=False, description="Only say what would be done")
+    actor: str
+
+
+class PlannedAction(StrEnum):
+    """What applying does to one service."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    REMOVE = "remove"
+    UNCHANGED = "unchanged"
+
+
+class FieldChange(Contract):
+    """One field that changes. Secrets are masked."""
+
+    field: str
+    before: Any = None
+    after: Any = None
+
+
+class PlannedChange(Contract):
+    """What applying does to one service, and by which fields."""
+
+    id: str
+    action: PlannedAction
+    fields: tuple[FieldChange, ...] = ()
+
+
+class Plan(Contract):
+    """What was done, or with `dry_run` would be done, to every service concerned, by id."""
+
+    changes: tuple[PlannedChange, ...]
+    applied: bool
+
+
+class AssertionVerdict(Contract):
+    """How one assertion fared in a trial."""
+
+    assertion: Assertion
+    holds: bool
+    found: str
+
+
+class Trial(Contract):
+    """What a check that was run once found: the result as it would be told, and every assertion's verdict."""
+
+    result: CheckResult
+    assertions: tuple[AssertionVerdict, ...] = ()
+
+
+class KindDescription(Contract):
+    """A kind of check, described for people, forms and editors."""
+
+    name: str
+    title: str
+    endpoint: str = Field(description="The form of the address, as in tcp://host:port")
+    options: dict[str, Any] = Field(description="JSON Schema (2020-12) of the options")
+    sources: tuple[str, ...] = Field(description="What its assertions may look at")
+
+
+class Kinds(Contract):
+    """Every kind of check."""
+
+    kinds: tuple[KindDescription, ...]
+
+
+class PushSignal(Contract):
+    """What a watched job called its secret address with."""
+
+    id: UUID = Field(description="Chosen by the gateway, so that telling twice counts once")
+    token: str
+    what: Literal["start", "success", "fail"]
+    exit_code: int | None = None
+    log: str = ""
+    duration_ms: float | None = None
+    at: Timestamp
+
+
+class PushToken(Contract):
+    """The secret of a push service, shown once; only its hash is kept."""
+
+    service_id: str
+    token: str
 
 
 class Overview(Contract):
@@ -151,6 +244,11 @@ SERVICES_LIST = Method(CHECKER_RPC, "services.list", Nothing, Services)
 SERVICES_GET = Method(CHECKER_RPC, "services.get", ServiceRef, ServiceDefinition)
 SERVICES_CREATE = Method(CHECKER_RPC, "services.create", ServiceDraft, ServiceDefinition)
 SERVICES_CHANGE = Method(CHECKER_RPC, "services.change", ServicePatch, ServiceDefinition)
+SERVICES_APPLY = Method(CHECKER_RPC, "services.apply", ServiceSet, Plan)
+CHECKS_TRY = Method(CHECKER_RPC, "checks.try", ServiceDraft, Trial)
+KINDS_DESCRIBE = Method(CHECKER_RPC, "kinds.describe", Nothing, Kinds)
+PUSH_SIGNAL = Method(CHECKER_RPC, "push.signal", PushSignal, Nothing)
+PUSH_RENEW_TOKEN = Method(CHECKER_RPC, "push.renew_token", ServiceRef, PushToken)
 SERVICES_REMOVE = Method(CHECKER_RPC, "services.remove", ServiceRef, Nothing)
 STATUS_OVERVIEW = Method(AGGREGATOR_RPC, "status.overview", Nothing, Overview)
 UPTIME_READ = Method(AGGREGATOR_RPC, "uptime.read", UptimeQuery, Uptime)

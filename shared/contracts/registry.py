@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from shared.contracts.checks import CheckBatchV1
+from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckerIsolatedV1, CheckerRecoveredV1
 from shared.contracts.envelope import Event, Payload, event_id
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
@@ -16,6 +16,9 @@ PAYLOADS: dict[str, type[Payload]] = {
     payload.TYPE: payload
     for payload in (
         CheckBatchV1,
+        CallBatchV1,
+        CheckerIsolatedV1,
+        CheckerRecoveredV1,
         ServiceRegisteredV1,
         ServiceUpdatedV1,
         ServiceRemovedV1,

@@ -5,7 +5,18 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from shared.contracts.base import Contract, Timestamp
+from shared.contracts.codes import AssertionSeverity
 from shared.contracts.envelope import Payload
+
+
+class Assertion(Contract):
+    """One thing that an answer must hold. One language for all kinds: docs/assertions.md."""
+
+    source: str = Field(description="What is looked at, as code, header, body, json, html, response_time, phase, certificate, dns, loss")
+    property: str = Field(default="", description="Which part of it: a header's name, a JSONPath, a CSS selector, a phase …")
+    comparison: str = Field(description="As equals, contains, matches, less_than, exists, length_at_least")
+    target: str | int | float | bool | None = None
+    severity: AssertionSeverity = AssertionSeverity.DOWN
 
 
 class ServiceDefinition(Contract):
@@ -16,14 +27,18 @@ class ServiceDefinition(Contract):
     display_name: str
     display_name_ko: str | None = None
     description: str = ""
-    kind: str = Field(description="How it is checked: http, tcp; more will come, so readers take kinds that they do not know")
+    kind: str = Field(description="How it is checked: http, tcp, dns and so on; more will come, so readers take kinds that they do not know")
     endpoint_url: str
     check_interval: int
     timeout: int
     failure_threshold: int
     recovery_threshold: int
     is_active: bool
-    options: dict[str, Any] = Field(default_factory=dict)
+    retry_interval_ms: int | None = Field(default=None, description="Until a doubtful outcome is checked again; null: a tenth of the interval")
+    degraded_after_ms: int | None = Field(default=None, description="An answer that takes longer is degraded; null: never")
+    regions: tuple[str, ...] = Field(default=(), description="The regions that check it; empty: all")
+    options: dict[str, Any] = Field(default_factory=dict, description="Of the kind; secrets are masked")
+    assertions: tuple[Assertion, ...] = ()
     metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: Timestamp
     updated_at: Timestamp
