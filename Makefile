@@ -38,7 +38,7 @@ logs:  ## Follow the logs
 	@if [ -f .local/state.json ]; then tail -n 20 -F .local/logs/*.log; else $(COMPOSE) logs --follow --tail 20; fi
 
 test: lint  ## Lint, then all tests, with what they need installed; ARGS goes to pytest
-	@$(BIN)/sla-monitor install chromium $$([ "$$SLA_TEST_SERVERS" = docker ] || echo postgresql rabbitmq redis)
+	@$(BIN)/sla-monitor install chromium nginx mariadb dnsmasq $$([ "$$SLA_TEST_SERVERS" = docker ] || echo postgresql rabbitmq redis)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/.dev  ## Style, types, import rules

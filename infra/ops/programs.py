@@ -9,13 +9,23 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from infra.ops.errors import OpsError
 
-PACKAGES = {"postgresql": "postgresql", "rabbitmq": "rabbitmq-server", "redis": "redis-server", "chromium": "chromium"}
-"""Debian's package for each program that we run."""
+PACKAGES = {
+    "postgresql": "postgresql",
+    "rabbitmq": "rabbitmq-server",
+    "redis": "redis-server",
+    "chromium": "chromium",
+    "nginx": "nginx-light",
+    "mariadb": "mariadb-server",
+    "dnsmasq": "dnsmasq-base",
+    "blackbox": "prometheus-blackbox-exporter",
+}
+"""Debian's package for each program that we run: the product's servers, then what tests and benches compare and talk to."""
 
 _LOCK = Path("/var/lock/sla-monitor-install.lock")
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -64,11 +74,26 @@ def find_chromium() -> Path | None:
     return None if program is None else Path(program)
 
 
+def find_program(name: str) -> Path | None:
+    """Return a program that is called the same everywhere."""
+    program = _which(name)
+    return None if program is None else Path(program)
+
+
 def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=_OUTSIDE_PATH)
 
 
-_FINDERS = {"postgresql": find_postgres, "rabbitmq": find_rabbitmq, "redis": find_redis, "chromium": find_chromium}
+_FINDERS: Mapping[str, Callable[[], Path | None]] = {
+    "postgresql": find_postgres,
+    "rabbitmq": find_rabbitmq,
+    "redis": find_redis,
+    "chromium": find_chromium,
+    "nginx": partial(find_program, "nginx"),
+    "mariadb": partial(find_program, "mariadbd"),
+    "dnsmasq": partial(find_program, "dnsmasq"),
+    "blackbox": partial(find_program, "prometheus-blackbox-exporter"),
+}
 
 
 def missing(kinds: Sequence[str]) -> list[str]:
@@ -112,7 +137,7 @@ def _install(kinds: Sequence[str]) -> None:
             _no_main_cluster()
         _apt_get("install", "-q", "-y", "--no-install-recommends", *packages)
     if _SYSTEMD.is_dir():
-        services = [package for package in packages if package != PACKAGES["chromium"]]
+        services = [package for package in packages if package not in {PACKAGES["chromium"], PACKAGES["dnsmasq"]}]  # these have none
         subprocess.run(["systemctl", "disable", *services], check=False, capture_output=True)  # they would start at the next boot
 
 

@@ -17,8 +17,9 @@ import certifi
 
 from services.checker.catalog import Catalog, keep_partitions
 from services.checker.consumers import subscribe_all
-from services.checker.probes import PROBES, Tools
+from services.checker.probes import PROBES
 from services.checker.probes.engine import open_engine
+from services.checker.probes.tools import Tools
 from services.checker.scheduler import Scheduler
 from services.checker.settings import CheckerSettings
 from services.checker.shipper import Shipper, shipping
@@ -43,7 +44,7 @@ async def checking(settings: CheckerSettings, shipper: Shipper, health: Health) 
     """Run engine and scheduler; when left, running checks end or are dropped within their bound."""
     rules = settings.host_rules
     async with open_engine(rules=rules, ca_file=ca_file(settings), most=settings.http_concurrency, on_failure=health.fail) as engine:
-        tools = Tools(engine, rules)
+        tools = Tools(engine, rules, ca_file(settings))
         scheduler = Scheduler(
             region=settings.region, probe=lambda target: PROBES[target.kind](target, tools), deliver=shipper.add, clock=utc_now
         )

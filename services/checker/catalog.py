@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client import Gauge
 
 from services.checker import store
-from services.checker.domain.kinds import KINDS
+from services.checker.assertions import read_assertions
 from services.checker.domain.target import Target
+from services.checker.probes import KINDS
 from services.checker.scheduler import Scheduler
 from services.checker.store import Stored
 from shared.clock import Clock
@@ -88,8 +89,25 @@ def sort_out(changed: Iterable[Stored]) -> tuple[list[Target], list[str]]:
             gone.append(one.id)
             continue
         options, _flaws = KINDS[one.kind].read(one.options)
+        assertions, _flaws = read_assertions(one.assertions, KINDS[one.kind])
         created_ms = int(stored.created_at.timestamp() * 1000)
-        targets.append(Target(one.id, one.kind, one.endpoint_url, one.check_interval, one.timeout, options, created_ms, stored.revision))
+        targets.append(
+            Target(
+                one.id,
+                one.kind,
+                one.endpoint_url,
+                one.check_interval,
+                one.timeout,
+                options,
+                created_ms,
+                stored.revision,
+                one.failure_threshold,
+                one.recovery_threshold,
+                one.retry_interval_ms,
+                one.degraded_after_ms,
+                assertions,
+            )
+        )
     return targets, gone
 
 

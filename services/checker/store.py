@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout, failure_threshold,
-       recovery_threshold, is_active, options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
+       recovery_threshold, is_active, retry_interval_ms, degraded_after_ms, regions, assertions,
+       options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
 
 SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 returning revision"
 SQL_REVISION = "select revision from definitions_revision"
@@ -25,14 +26,16 @@ SQL_GET = f"select {COLUMNS} from services where id = $1"
 SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and removed_at is null"
 SQL_SAVE = f"""
 insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
-                      failure_threshold, recovery_threshold, is_active, options, metadata, revision)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                      failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms,
+                      regions, assertions, revision)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 on conflict (id) do update set
     name = excluded.name, display_name = excluded.display_name, display_name_ko = excluded.display_name_ko,
     description = excluded.description, kind = excluded.kind, endpoint_url = excluded.endpoint_url,
     check_interval = excluded.check_interval, timeout = excluded.timeout, failure_threshold = excluded.failure_threshold,
     recovery_threshold = excluded.recovery_threshold, is_active = excluded.is_active, options = excluded.options,
-    metadata = excluded.metadata, revision = excluded.revision, version = services.version + 1,
+    metadata = excluded.metadata, retry_interval_ms = excluded.retry_interval_ms, degraded_after_ms = excluded.degraded_after_ms,
+    regions = excluded.regions, assertions = excluded.assertions, revision = excluded.revision, version = services.version + 1,
     created_at = case when services.removed_at is null then services.created_at else now() end, removed_at = null
 returning {COLUMNS}"""
 SQL_REMOVE = f"""
@@ -122,6 +125,10 @@ async def save(conn: Connection, one: Definition, *, revision_: int) -> Stored:
         one.is_active,
         one.options,
         one.metadata,
+        one.retry_interval_ms,
+        one.degraded_after_ms,
+        list(one.regions),
+        list(one.assertions),
         revision_,
     )
     return _stored(row)
@@ -191,4 +198,6 @@ def _stored(row: "asyncpg.Record | None") -> Stored:
         raise LookupError(msg)
     fields: dict[str, Any] = dict(row)
     beside = {name: fields.pop(name) for name in BESIDE}
+    for name in ("regions", "assertions"):
+        fields[name] = tuple(fields[name])
     return Stored(Definition(**fields), **beside)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from services.checker import store
+from services.checker.assertions import read_assertions
 from services.checker.domain.definition import Definition, Rejected, amend, define
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import Flaw
+from services.checker.domain.kinds import Flaw, Language
+from services.checker.probes import KINDS
 from services.checker.store import Stored
 from shared import outbox
 from shared.contracts.checks import CheckBatchV1
@@ -20,12 +22,13 @@ from shared.rpc import Refused
 from shared.telemetry import correlation_id, logger
 
 SOURCE = "/checker"
+LANGUAGE = Language(KINDS, read_assertions)
 log = logger(__name__)
 
 
 async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules) -> ServiceDefinition:
     """Begin to check a service. Raises `Refused`: 422 for a definition that cannot work, 409 for an id or a name that is taken."""
-    wanted = _accepted(define(draft.definition, rules))
+    wanted = _accepted(define(draft.definition, rules, LANGUAGE))
     revision = await store.next_revision(conn)
     present = await store.get(conn, wanted.id)
     taken = [Flaw("id", "is taken by another service")] if present and present.removed_at is None else []
@@ -41,7 +44,7 @@ async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules) -> 
     """Change some fields of a service. Raises `Refused`: 404, 422 or 409. A change that changes nothing says nothing."""
     revision = await store.next_revision(conn)
     present = await _present(conn, patch.id)
-    wanted = _accepted(amend(present.definition, patch.changes, rules))
+    wanted = _accepted(amend(present.definition, patch.changes, rules, LANGUAGE))
     if wanted == present.definition:
         return as_contract(present)
     await _refuse_taken(conn, wanted, [])

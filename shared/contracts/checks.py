@@ -55,7 +55,9 @@ class CheckResult(Contract):
     phases: Phases = Phases()
     endpoint: str = ""
     method: str = ""
-    attempt: int = Field(default=0, description="0: the check of a slot; 1 and more: its confirmations, which count for status, not for days")
+    attempt: int = Field(
+        default=0, description="0: a slot's check; 1 and more: its confirmations, which count for the status, not for days"
+    )
     assertions: tuple[FailedAssertion, ...] = Field(default=(), description="Every assertion that failed")
     details: dict[str, Any] = Field(default_factory=dict, description="What else the kind measured, as certificate_days or loss")
     evidence: str | None = Field(default=None, description="The first KiB of a failing answer, redacted")

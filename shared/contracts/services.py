@@ -27,14 +27,14 @@ class ServiceDefinition(Contract):
     display_name: str
     display_name_ko: str | None = None
     description: str = ""
-    kind: str = Field(description="How it is checked: http, tcp, dns and so on; more will come, so readers take kinds that they do not know")
+    kind: str = Field(description="How it is checked: http, dns and so on; more will come, so readers take kinds that they do not know")
     endpoint_url: str
     check_interval: int
     timeout: int
     failure_threshold: int
     recovery_threshold: int
     is_active: bool
-    retry_interval_ms: int | None = Field(default=None, description="Until a doubtful outcome is checked again; null: a tenth of the interval")
+    retry_interval_ms: int | None = Field(default=None, description="Until a doubtful outcome is checked again; null: interval/10")
     degraded_after_ms: int | None = Field(default=None, description="An answer that takes longer is degraded; null: never")
     regions: tuple[str, ...] = Field(default=(), description="The regions that check it; empty: all")
     options: dict[str, Any] = Field(default_factory=dict, description="Of the kind; secrets are masked")

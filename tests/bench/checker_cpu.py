@@ -25,8 +25,8 @@ import httpx
 import uvloop
 
 from services.checker.__main__ import allow_many_files, checking
-from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Target
+from services.checker.probes.http import HttpOptions
 from services.checker.settings import CheckerSettings
 from services.checker.shipper import COLLECTED, SHIPPED, shipping
 from services.checker.spool import Spool

@@ -8,13 +8,14 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from services.checker.domain.hosts import HostRules, literal
-from services.checker.domain.kinds import KINDS, Flaw
+from services.checker.domain.kinds import Flaw, Kind, Language
 
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 1_000, 86_400_000
 MAX_TIMEOUT_MS = 60_000
 MAX_THRESHOLD = 10
 MAX_ID, MAX_NAME, MAX_DESCRIPTION, MAX_URL = 63, 200, 2_000, 2_048
 MAX_JSON_BYTES = 16_384
+MAX_REGIONS = 50
 SET_BY_SYSTEM = frozenset({"status", "version", "created_at", "updated_at"})
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -39,6 +40,10 @@ class Definition:
     failure_threshold: int = 2
     recovery_threshold: int = 2
     is_active: bool = True
+    retry_interval_ms: int | None = None
+    degraded_after_ms: int | None = None
+    regions: tuple[str, ...] = ()
+    assertions: tuple[dict[str, Any], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -53,28 +58,47 @@ class Rejected:
 FIELDS = tuple(one.name for one in fields(Definition))
 
 
-def define(values: Mapping[str, Any], rules: HostRules) -> Definition | Rejected:
+def define(values: Mapping[str, Any], rules: HostRules, language: Language) -> Definition | Rejected:
     """Return the definition that `values` make, with defaults for what is missing, or everything that is wrong with them."""
     flaws = [Flaw(name, _strange(name)) for name in values if name not in FIELDS]
     known = {name: value for name, value in values.items() if name in FIELDS}
     known.setdefault("display_name", known.get("name"))
     flaws += [Flaw(name, "is required") for name in ("id", "name", "endpoint_url") if name not in known]
     flaws += [Flaw(name, reason) for name, value in known.items() if name in values and (reason := _CHECKS[name](value))]
+    kind = language.kinds.get(str(known.get("kind", "http")))
+    if kind is None:
+        flaws.append(Flaw("kind", f"must be one of {', '.join(language.kinds)}"))
+    else:
+        flaws += _of_kind(kind, known, {flaw.field for flaw in flaws}, rules, language)
     wrong = {flaw.field for flaw in flaws}
-    if not wrong & {"kind", "endpoint_url"}:
-        flaws += _endpoint_flaws(known.get("kind", "http"), known["endpoint_url"], rules)
-    if not wrong & {"kind", "options"}:
-        flaws += _option_flaws(known.get("kind", "http"), known.get("options", {}))
     if not wrong & {"check_interval", "timeout"} and known.get("timeout", 5_000) >= known.get("check_interval", 60_000):
         flaws.append(Flaw("timeout", "must be shorter than check_interval"))
+    for name in ("regions", "assertions"):
+        if name in known and not flaws:
+            known[name] = tuple(known[name])
     return Rejected(tuple(flaws)) if flaws else Definition(**known)
 
 
-def amend(present: Definition, changes: Mapping[str, Any], rules: HostRules) -> Definition | Rejected:
+def _of_kind(kind: Kind, known: Mapping[str, Any], wrong: set[str], rules: HostRules, language: Language) -> list[Flaw]:
+    """Return what is wrong with address, options and assertions, as far as each has the right form."""
+    flaws: list[Flaw] = []
+    if "endpoint_url" not in wrong and (reason := _endpoint_reason(kind, known["endpoint_url"], rules)):
+        flaws.append(Flaw("endpoint_url", reason))
+    if "options" not in wrong:
+        options, option_flaws = kind.read(known.get("options", {}))
+        flaws += option_flaws
+        if kind.flaws and not flaws and "endpoint_url" not in wrong:
+            flaws += kind.flaws(known["endpoint_url"], options)
+    if "assertions" not in wrong:
+        flaws += language.read_assertions(known.get("assertions", ()), kind)[1]
+    return flaws
+
+
+def amend(present: Definition, changes: Mapping[str, Any], rules: HostRules, language: Language) -> Definition | Rejected:
     """Return the definition with some fields changed, judged as a whole again."""
     if changes.get("id", present.id) != present.id:
         return Rejected((Flaw("id", "cannot be changed; remove the service and create another"),))
-    return define({**asdict(present), **changes}, rules)
+    return define({**asdict(present), **changes}, rules, language)
 
 
 def _strange(name: str) -> str:
@@ -111,12 +135,17 @@ def _identifier(value: object) -> str | None:
     return None if fits else f"must be kebab-case: a-z, 0-9 and single hyphens between them, at most {MAX_ID} characters"
 
 
-def _kind(value: object) -> str | None:
-    return None if isinstance(value, str) and value in KINDS else f"must be one of {', '.join(KINDS)}"
-
-
 def _boolean(value: object) -> str | None:
     return None if isinstance(value, bool) else "must be true or false"
+
+
+def _regions(value: object) -> str | None:
+    fits = isinstance(value, list | tuple) and len(value) <= MAX_REGIONS and len(set(map(str, value))) == len(value)
+    return None if fits and all(_identifier(one) is None for one in value) else 'must be a list of different regions, as in ["eu-west"]'  # type: ignore[attr-defined]  # fits says it is a list
+
+
+def _list(value: object) -> str | None:
+    return None if isinstance(value, list | tuple) else "must be a list"
 
 
 def _json_object(value: object) -> str | None:
@@ -137,43 +166,36 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "display_name": _text(MAX_NAME, least=1),
     "display_name_ko": _nullable(_text(MAX_NAME)),
     "description": _text(MAX_DESCRIPTION, lines=True),
-    "kind": _kind,
+    "kind": _text(MAX_ID, least=1),
     "endpoint_url": _text(MAX_URL, least=1),
     "check_interval": _whole(MIN_INTERVAL_MS, MAX_INTERVAL_MS, " (milliseconds)"),
     "timeout": _whole(1, MAX_TIMEOUT_MS, " (milliseconds)"),
     "failure_threshold": _whole(1, MAX_THRESHOLD),
     "recovery_threshold": _whole(1, MAX_THRESHOLD),
     "is_active": _boolean,
+    "retry_interval_ms": _nullable(_whole(1, MAX_INTERVAL_MS, " (milliseconds), or null")),
+    "degraded_after_ms": _nullable(_whole(1, MAX_TIMEOUT_MS, " (milliseconds), or null")),
+    "regions": _regions,
+    "assertions": _list,
     "options": _json_object,
     "metadata": _json_object,
 }
 
 
-def _option_flaws(kind: str, options: Mapping[str, Any]) -> list[Flaw]:
-    known = KINDS[kind].options
-    flaws = [Flaw(f"options.{name}", f"is not an option of {kind}") for name in options if name not in known]
-    return flaws + KINDS[kind].read(options)[1]
-
-
-def _endpoint_flaws(kind: str, url: str, rules: HostRules) -> list[Flaw]:
-    reason = _endpoint_reason(kind, url, rules)
-    return [Flaw("endpoint_url", reason)] if reason else []
-
-
-def _endpoint_reason(kind: str, url: str, rules: HostRules) -> str | None:
-    form = "tcp://host:port" if kind == "tcp" else "http:// or https:// with a host"
+def _endpoint_reason(kind: Kind, url: str, rules: HostRules) -> str | None:
+    form = kind.endpoint
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return f"must be {form}"
-    if parts.scheme not in KINDS[kind].schemes or not parts.hostname or " " in url or "\\" in url or port == 0:
+    if parts.scheme not in kind.schemes or not parts.hostname or " " in url or "\\" in url or port == 0:
         return f"must be {form}"
     if "@" in parts.netloc:
         return "must hold no user name or password: it is shown to every viewer"
-    if KINDS[kind].needs_port and (port is None or parts.path not in {"", "/"} or parts.query or parts.fragment):
+    if kind.needs_port and (port is None or parts.path not in {"", "/"} or parts.query or parts.fragment):
         return f"must be {form}"
-    return _host_reason(parts, rules)
+    return _host_reason(parts, rules) if kind.needs_host else None
 
 
 def _host_reason(parts: SplitResult, rules: HostRules) -> str | None:

@@ -1,12 +1,8 @@
-"""The kinds of check: which addresses each takes, and its options. A new kind is one entry here and one module in probes/."""
+"""What a kind of check is, to those who judge definitions. The kinds themselves are modules in probes/."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-MAX_BODY_BYTES = 10 * 1024 * 1024
-_LOWEST_CODE, _HIGHEST_CODE = 100, 599
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,89 +14,45 @@ class Flaw:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpOptions:
-    """How an HTTP check asks and what it takes for an answer. `expected` are inclusive ranges of status codes."""
+class Source:
+    """What an assertion of this kind may look at.
 
-    method: str = "GET"
-    expected: tuple[tuple[int, int], ...] = ((200, 299),)
-    expected_words: str = "2xx"
-    follow_redirects: bool = True
-    max_body_bytes: int = 1024 * 1024
-    verify_tls: bool = True
+    `type` is what is found there: "number", "text", "texts" (any of several may match) or "json". `properties`: the names that are
+    permitted; empty where none is taken; None where the property is free (a header's name, a JSONPath, a CSS selector).
+    """
 
-    def accepts(self, code: int) -> bool:
-        """Say whether a status code counts as healthy."""
-        return any(low <= code <= high for low, high in self.expected)
-
-
-@dataclass(frozen=True, slots=True)
-class TcpOptions:
-    """A TCP check has nothing to choose yet: it connects."""
+    type: str
+    properties: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind: the URL schemes that it takes, whether a port must be named, and the reader of its options."""
+    """One kind: its address and its options.
 
+    `schemes` are those of its `endpoint_url`; `endpoint` is the form of it, as in "tcp://host:port". `needs_port`: there is no default
+    one, and nothing may follow it. `needs_host` is False for kinds that connect to nothing (push, group). `read` returns the options
+    (frozen, of the kind's own type; None if there are flaws) and every flaw, each field named "options.…". `schema` is the JSON Schema of
+    the options. `flaws` judges the address together with the options, where a kind has more to say.
+    """
+
+    name: str
+    title: str
     schemes: tuple[str, ...]
-    needs_port: bool
-    options: tuple[str, ...]
-    read: Callable[[Mapping[str, Any]], tuple[HttpOptions | TcpOptions, list[Flaw]]] = field(repr=False)
+    endpoint: str
+    read: Callable[[Mapping[str, Any]], tuple[Any, list[Flaw]]] = field(repr=False)
+    schema: Mapping[str, Any] = field(repr=False)
+    needs_port: bool = False
+    needs_host: bool = True
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    flaws: Callable[[str, Any], list[Flaw]] | None = None
 
 
-def read_http(options: Mapping[str, Any]) -> tuple[HttpOptions, list[Flaw]]:
-    """Return the options with defaults for what is missing or wrong, and what is wrong."""
-    plain = HttpOptions()
-    flaws: list[Flaw] = []
+@dataclass(frozen=True, slots=True)
+class Language:
+    """Everything that a definition may be written in: the kinds by name, and the reader of assertions for one of them.
 
-    def take(name: str, *, default: Any, accept: Callable[[Any], bool], reason: str) -> Any:  # noqa: ANN401  # JSON
-        value = options.get(name, default)
-        if accept(value):
-            return value
-        flaws.append(Flaw(f"options.{name}", reason))
-        return default
+    `read_assertions` returns compiled assertions and every flaw, each field named "assertions.<place>.<field>".
+    """
 
-    method = take("method", default=plain.method, accept=lambda v: v in METHODS, reason=f"must be one of {', '.join(METHODS)}")
-    codes = take("expected_codes", default=[plain.expected_words], accept=_are_codes, reason='must be a list such as [200, "2xx"]')
-    redirects = take("follow_redirects", default=plain.follow_redirects, accept=_is_bool, reason="must be true or false")
-    body = take("max_body_bytes", default=plain.max_body_bytes, accept=_is_body_size, reason=f"must be between 0 and {MAX_BODY_BYTES}")
-    verify = take("verify_tls", default=plain.verify_tls, accept=_is_bool, reason="must be true or false")
-    return HttpOptions(
-        method, tuple(_range(code) for code in codes), ", ".join(str(code) for code in codes), redirects, body, verify
-    ), flaws
-
-
-def read_tcp(_options: Mapping[str, Any]) -> tuple[TcpOptions, list[Flaw]]:
-    """Return the options of a TCP check: none."""
-    return TcpOptions(), []
-
-
-KINDS: dict[str, Kind] = {
-    "http": Kind(("http", "https"), False, ("method", "expected_codes", "follow_redirects", "max_body_bytes", "verify_tls"), read_http),
-    "tcp": Kind(("tcp",), True, (), read_tcp),
-}
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_body_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BODY_BYTES
-
-
-def _are_codes(value: object) -> bool:
-    return isinstance(value, list | tuple) and 0 < len(value) <= 50 and all(_is_code(code) for code in value)  # noqa: PLR2004  # a sane bound
-
-
-def _is_code(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) == len("2xx") and value[0] in "12345" and value[1:] == "xx"
-    return isinstance(value, int) and not isinstance(value, bool) and _LOWEST_CODE <= value <= _HIGHEST_CODE
-
-
-def _range(code: int | str) -> tuple[int, int]:
-    if isinstance(code, str):
-        first = int(code[0]) * 100
-        return first, first + 99
-    return code, code
+    kinds: Mapping[str, Kind]
+    read_assertions: Callable[[Any, Kind], tuple[tuple[Any, ...], list[Flaw]]] = field(repr=False)

@@ -1,30 +1,31 @@
-"""The probes: one function for each kind of check. They ask and report; schedule, status and storage are not their business.
+"""The probes: a module for each kind of check, with its options and one function. A new kind is one module and one line here.
 
-A probe raises nothing that has to do with the service: whatever goes wrong there is its measurement.
+They ask and report; schedule, status and storage are not their business.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from services.checker.domain.hosts import HostRules
-from services.checker.domain.target import Measurement, Target
-from services.checker.probes import http, tcp
-from services.checker.probes.engine import Engine
-from services.checker.probes.names import Names
+from services.checker.domain.kinds import Kind
+from services.checker.probes import (
+    dns,
+    group,
+    grpc,
+    http,
+    icmp,
+    mysql,
+    postgres,
+    push,
+    rabbitmq,
+    redis,
+    smtp,
+    statuspage,
+    tcp,
+    tls,
+    websocket,
+)
+from services.checker.probes.tools import Probe
 
+_MODULES = (http, tcp, tls, dns, icmp, websocket, grpc, smtp, postgres, mysql, redis, rabbitmq, push, statuspage, group)
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What probes work with."""
-
-    engine: Engine
-    rules: HostRules
-    names: Names = field(default_factory=Names)
-
-
-Probe = Callable[[Target, Tools], Awaitable[Measurement]]
-
-PROBES: dict[str, Probe] = {
-    "http": lambda target, tools: http.probe(target, tools.engine),
-    "tcp": lambda target, tools: tcp.probe(target, tools.rules, tools.names),
-}
+KINDS: Mapping[str, Kind] = {module.KIND.name: module.KIND for module in _MODULES}
+PROBES: Mapping[str, Probe] = {module.KIND.name: module.probe for module in _MODULES}

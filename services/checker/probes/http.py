@@ -1,15 +1,62 @@
 """HTTP checks: ask, compare the status code, and say in stable words what went wrong and in which phase."""
 
 import re
+from functools import cached_property
+from typing import Annotated, Literal
 
 import pycurl
+from pydantic import Field
 
-from services.checker.domain.kinds import HttpOptions
+from services.checker.domain.kinds import Kind, Source
 from services.checker.domain.target import Measurement, Target, Times, failed, not_looked
-from services.checker.probes.engine import Engine
 from services.checker.probes.exchange import MAX_REDIRECTS, Exchange, Request
+from services.checker.probes.options import Options, reader
+from services.checker.probes.tools import Tools
 from services.checker.probes.trouble import OS_WORDS, OWN_TROUBLE
 from shared.contracts.codes import ErrorType, Outcome
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+
+class HttpOptions(Options):
+    """How an HTTP check asks and what it takes for an answer."""
+
+    method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    expected_codes: tuple[Annotated[int, Field(ge=100, le=599)] | Annotated[str, Field(pattern="^[1-5]xx$")], ...] = Field(
+        default=("2xx",), min_length=1, max_length=50
+    )
+    follow_redirects: bool = True
+    max_body_bytes: int = Field(default=1024 * 1024, ge=0, le=MAX_BODY_BYTES)
+    verify_tls: bool = True
+
+    @cached_property
+    def codes(self) -> frozenset[int]:
+        """Every code that counts as healthy."""
+        return frozenset(
+            number
+            for code in self.expected_codes
+            for number in (range(int(code[0]) * 100, int(code[0]) * 100 + 100) if isinstance(code, str) else (code,))
+        )
+
+    @cached_property
+    def expected_words(self) -> str:
+        """The codes in words."""
+        return ", ".join(str(code) for code in self.expected_codes)
+
+    def accepts(self, code: int) -> bool:
+        """Say whether a status code counts as healthy."""
+        return code in self.codes
+
+
+KIND = Kind(
+    "http",
+    "HTTP and HTTPS",
+    ("http", "https"),
+    "http:// or https:// with a host",
+    reader(HttpOptions),
+    HttpOptions.model_json_schema(),
+    sources={"code": Source("number")},
+)
 
 HTTP2_STREAM_ERROR = 92
 """CURLE_HTTP2_STREAM, which pycurl has no name for."""
@@ -44,7 +91,7 @@ _TLS_CODES = frozenset(
 )
 
 
-async def probe(target: Target, engine: Engine) -> Measurement:
+async def probe(target: Target, tools: Tools) -> Measurement:
     """Ask a target once, over a new connection. Raises `EngineStopped` when the process is stopping."""
     options = target.options
     if not isinstance(options, HttpOptions):
@@ -53,7 +100,7 @@ async def probe(target: Target, engine: Engine) -> Measurement:
     request = Request(
         target.endpoint_url, options.method, target.timeout_ms, options.follow_redirects, options.max_body_bytes, options.verify_tls
     )
-    return judge(await engine.fetch(request), options, timeout_ms=target.timeout_ms)
+    return judge(await tools.engine.fetch(request), options, timeout_ms=target.timeout_ms)
 
 
 def judge(exchange: Exchange, options: HttpOptions, *, timeout_ms: int) -> Measurement:

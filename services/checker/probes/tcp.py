@@ -5,27 +5,32 @@ import socket
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from services.checker.domain.hosts import HostRules, literal
+from services.checker.domain.hosts import literal
+from services.checker.domain.kinds import Kind
 from services.checker.domain.target import Measurement, Target, Times, failed, not_looked
 from services.checker.probes.names import Names, NeverBegun, Way
+from services.checker.probes.options import NoOptions, reader
+from services.checker.probes.tools import Tools
 from services.checker.probes.trouble import OS_WORDS, OWN_TROUBLE, shortage
 from shared.contracts.codes import ErrorType, Outcome
 
 MEMORY_OR_SYSTEM = frozenset({socket.EAI_MEMORY, socket.EAI_SYSTEM})
 """What the resolver says when it fails for this machine's sake."""
 
+KIND = Kind("tcp", "TCP", ("tcp",), "tcp://host:port", reader(NoOptions), NoOptions.model_json_schema(), needs_port=True)
 
-async def probe(target: Target, rules: HostRules, names: Names) -> Measurement:
+
+async def probe(target: Target, tools: Tools) -> Measurement:
     """Connect to a target once."""
     began = perf_counter()
     deadline = asyncio.get_running_loop().time() + target.timeout_ms / 1000
-    ways = await _look_up(target, names, deadline)
+    ways = await _look_up(target, tools.names, deadline)
     if isinstance(ways, Measurement):
         return ways
     lookup_ms = _ms(perf_counter() - began)
-    permitted = [way for way in ways if rules.refusal(str(way[1][0])) is None]
+    permitted = [way for way in ways if tools.rules.refusal(str(way[1][0])) is None]
     if not permitted:
-        return not_looked(rules.refusal(str(ways[0][1][0])) or "no address")
+        return not_looked(tools.rules.refusal(str(ways[0][1][0])) or "no address")
     error = await _connect_any(permitted, deadline)
     total_ms = _ms(perf_counter() - began)
     if error is None:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import KINDS
 from services.checker.domain.target import Measurement, Target
-from services.checker.probes import PROBES, Tools
+from services.checker.probes import KINDS, PROBES
 from services.checker.probes.engine import EngineStopped, open_engine
+from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
 from tests.waiting import until
 
@@ -99,7 +99,7 @@ async def check(url: str, *, timeout_ms: int = 2000, rules: HostRules = ANYWHERE
     target = Target("s", kind, url, 60_000, timeout_ms, KINDS[kind].read(options)[0], 0, 1)
     ca_file = str(CERTIFICATE) if trusted else ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
     async with open_engine(rules=rules, ca_file=ca_file, most=10, on_failure=pytest.fail) as engine:
-        return await PROBES[kind](target, Tools(engine, rules))
+        return await PROBES[kind](target, Tools(engine, rules, "/none"))
 
 
 async def test_a_good_answer(site: Site) -> None:
@@ -206,7 +206,7 @@ async def test_more_hanging_checks_than_select_could_watch_delay_nobody(site: Si
     hanging = Target("h", "http", f"http://127.0.0.1:{site.port}/hang", 60_000, 10_000, options, 0, 1)
     good = Target("g", "http", f"http://127.0.0.1:{site.port}/ok", 60_000, 2500, options, 0, 1)
     async with open_engine(rules=rules, ca_file=str(CERTIFICATE), most=2000, on_failure=pytest.fail) as engine:
-        tools = Tools(engine, rules)
+        tools = Tools(engine, rules, "/none")
         held = [asyncio.ensure_future(PROBES["http"](hanging, tools)) for _ in range(1100)]
 
         async def all_begun() -> bool:
@@ -222,7 +222,7 @@ async def test_more_hanging_checks_than_select_could_watch_delay_nobody(site: Si
 async def test_closing_the_engine_gives_up_what_is_in_flight(site: Site) -> None:
     target = Target("h", "http", f"http://127.0.0.1:{site.port}/hang", 60_000, 60_000, KINDS["http"].read({})[0], 0, 1)
     async with open_engine(rules=HostRules(), ca_file=str(CERTIFICATE), most=1, on_failure=pytest.fail) as engine:
-        tools = Tools(engine, HostRules())
+        tools = Tools(engine, HostRules(), "/none")
         checks = [asyncio.ensure_future(PROBES["http"](target, tools)) for _ in range(3)]
 
         async def begun() -> bool:

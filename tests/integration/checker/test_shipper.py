@@ -8,8 +8,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Measurement, Target
+from services.checker.probes.http import HttpOptions
 from services.checker.scheduler import Check
 from services.checker.shipper import Shipper, shipping
 from services.checker.spool import Spool

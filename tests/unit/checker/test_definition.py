@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from services.checker.domain.definition import FIELDS, Definition, Rejected, amend, define
 from services.checker.domain.hosts import HostRules
+from services.checker.usecases import LANGUAGE
 
 GOOD: dict[str, Any] = {"id": "face-compare", "name": "Face Compare", "endpoint_url": "https://api.example.com/health"}
 ANY = HostRules()
 
 
 def flaws(values: dict[str, Any], rules: HostRules = ANY) -> dict[str, str]:
-    judged = define(values, rules)
+    judged = define(values, rules, LANGUAGE)
     return {flaw.field: flaw.reason for flaw in judged.flaws} if isinstance(judged, Rejected) else {}
 
 
 def test_the_least_that_works() -> None:
-    judged = define(GOOD, ANY)
+    judged = define(GOOD, ANY, LANGUAGE)
     assert isinstance(judged, Definition)
     assert (judged.display_name, judged.kind, judged.check_interval, judged.timeout) == ("Face Compare", "http", 60_000, 5_000)
 
@@ -143,13 +144,13 @@ def test_allowing_everything_does_not_allow_metadata() -> None:
 
 
 def test_a_change_is_judged_as_a_whole() -> None:
-    present = define(GOOD, ANY)
+    present = define(GOOD, ANY, LANGUAGE)
     assert isinstance(present, Definition)
-    assert isinstance(amend(present, {"check_interval": 5000}, ANY), Rejected)  # the timeout is 5000
-    changed = amend(present, {"check_interval": 6000, "id": "face-compare"}, ANY)
+    assert isinstance(amend(present, {"check_interval": 5000}, ANY, LANGUAGE), Rejected)  # the timeout is 5000
+    changed = amend(present, {"check_interval": 6000, "id": "face-compare"}, ANY, LANGUAGE)
     assert isinstance(changed, Definition)
     assert changed.check_interval == 6000
-    moved = amend(present, {"id": "other"}, ANY)
+    moved = amend(present, {"id": "other"}, ANY, LANGUAGE)
     assert isinstance(moved, Rejected)
     assert moved.flaws[0].field == "id"
 
@@ -163,11 +164,11 @@ json_values = st.recursive(
 
 @given(values=st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), json_values, max_size=8))
 def test_whatever_is_sent_is_judged_and_never_breaks_the_judge(values: dict[str, Any]) -> None:
-    judged = define(values, ANY)
+    judged = define(values, ANY, LANGUAGE)
     assert isinstance(judged, Definition) or judged.flaws
 
 
 @given(name=st.sampled_from(FIELDS), value=json_values)
 def test_one_strange_value_is_named_or_accepted(name: str, value: object) -> None:
-    judged = define({**GOOD, name: value}, ANY)
+    judged = define({**GOOD, name: value}, ANY, LANGUAGE)
     assert isinstance(judged, Definition) or all(flaw.field.split(".")[0] in {name, "endpoint_url", "timeout"} for flaw in judged.flaws)

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pycurl
 import pytest
 
-from services.checker.domain.kinds import HttpOptions, read_http
 from services.checker.probes.exchange import Exchange
-from services.checker.probes.http import judge
+from services.checker.probes.http import KIND, HttpOptions, judge
 from shared.contracts.codes import ErrorType, Outcome
 
 DONE = Exchange(0, "", 0, 200, 0, False, None, 0.001, 0.003, 0.0, 0.010, 0.012)
@@ -69,7 +68,7 @@ def test_a_refused_address_teaches_nothing_about_the_service() -> None:
     [(["2xx"], 204, True), (["2xx"], 301, False), ([200, "3xx"], 302, True), ([200], 201, False), ([503], 503, True), (["5xx"], 599, True)],
 )
 def test_expected_codes(codes: list[int | str], status: int, *, good: bool) -> None:
-    options, wrong = read_http({"expected_codes": codes})
+    options, wrong = KIND.read({"expected_codes": codes})
     assert wrong == []
     found = judge(replace(DONE, status=status), options, timeout_ms=900)
     assert (found.outcome is Outcome.HEALTHY) == good

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import TcpOptions
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes import tcp
 from services.checker.probes.names import Names
+from services.checker.probes.options import NoOptions
+from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
 from tests.waiting import until
 
@@ -56,7 +59,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
 
 
 async def ask(names: Names, host: str, timeout_ms: int = 300) -> Measurement:
-    return await tcp.probe(Target("s", "tcp", f"tcp://{host}:1", 60_000, timeout_ms, TcpOptions(), 0, 1), HostRules(), names)
+    return await tcp.probe(
+        Target("s", "tcp", f"tcp://{host}:1", 60_000, timeout_ms, NoOptions(), 0, 1),
+        cast("Tools", SimpleNamespace(rules=HostRules(), names=names)),
+    )
 
 
 async def test_names_that_hang_keep_no_other_name_waiting(resolver: Resolver) -> None:

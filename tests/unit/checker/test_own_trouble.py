@@ -6,36 +6,38 @@ import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import pycurl
 import pytest
 
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import HttpOptions, TcpOptions
 from services.checker.domain.target import Target
 from services.checker.probes import tcp
 from services.checker.probes.exchange import Exchange, Handle, Request
-from services.checker.probes.http import judge
+from services.checker.probes.http import HttpOptions, judge
 from services.checker.probes.names import Names
+from services.checker.probes.options import NoOptions
 from shared.contracts.codes import ErrorType, Outcome
 
 FAILED = Exchange(pycurl.E_COULDNT_CONNECT, "", 0, 0, 0, False, None, 0.001, 0.0, 0.0, 0.0, 0.0)
 OWN = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]
 OF_CURL = [pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_BAD_FUNCTION_ARGUMENT, pycurl.E_READ_ERROR, 99]
-TCP = Target("s", "tcp", "tcp://127.0.0.1:9", 60_000, 1000, TcpOptions(), 0, 1)
+TCP = Target("s", "tcp", "tcp://127.0.0.1:9", 60_000, 1000, NoOptions(), 0, 1)
 
 SHORT_OF_DESCRIPTORS = """
 import asyncio, os, resource
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import KINDS
+from services.checker.probes import KINDS
 from services.checker.domain.target import Target
-from services.checker.probes import PROBES, Tools
+from services.checker.probes import PROBES
+from services.checker.probes.tools import Tools
 from services.checker.probes.engine import open_engine
 
 async def main():
     rules = HostRules()
     async with open_engine(rules=rules, ca_file="/none", most=10, on_failure=print) as engine:
-        tools = Tools(engine, rules)
+        tools = Tools(engine, rules, "/none")
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         taken = []
         try:
@@ -81,7 +83,7 @@ async def test_a_tcp_check_that_the_system_gave_no_means_for_is_unknown(number: 
         return OSError(number, "")
 
     monkeypatch.setattr(tcp, "_connect_any", refuse)
-    found = await tcp.probe(TCP, HostRules(), Names())
+    found = await tcp.probe(TCP, cast("Tools", SimpleNamespace(rules=HostRules(), names=Names())))
     assert found.outcome is Outcome.UNKNOWN
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from services.checker.domain.kinds import HttpOptions
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes.engine import EngineStopped
+from services.checker.probes.http import HttpOptions
 from services.checker.scheduler import BROKEN, SKIPPED, Check, Scheduler
 from shared.clock import utc_now
 from shared.contracts.codes import Outcome

@@ -1,0 +1,21 @@
+"""PostgreSQL checks."""
+
+from services.checker.domain.kinds import Kind
+from services.checker.domain.target import Measurement, Target
+from services.checker.probes.options import NoOptions, reader
+from services.checker.probes.tools import Tools
+
+KIND = Kind(
+    "postgres",
+    "PostgreSQL",
+    ("postgresql",),
+    "postgresql://host/database",
+    reader(NoOptions),
+    NoOptions.model_json_schema(),
+    needs_port=False,
+)
+
+
+async def probe(target: Target, tools: Tools) -> Measurement:
+    """Check a target once."""
+    raise NotImplementedError

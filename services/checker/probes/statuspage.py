@@ -1,0 +1,21 @@
+"""Status page of another party checks."""
+
+from services.checker.domain.kinds import Kind
+from services.checker.domain.target import Measurement, Target
+from services.checker.probes.options import NoOptions, reader
+from services.checker.probes.tools import Tools
+
+KIND = Kind(
+    "statuspage",
+    "Status page of another party",
+    ("http", "https"),
+    "http:// or https:// with a host",
+    reader(NoOptions),
+    NoOptions.model_json_schema(),
+    needs_port=False,
+)
+
+
+async def probe(target: Target, tools: Tools) -> Measurement:
+    """Check a target once."""
+    raise NotImplementedError

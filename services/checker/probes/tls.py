@@ -1,0 +1,13 @@
+"""TLS checks."""
+
+from services.checker.domain.kinds import Kind
+from services.checker.domain.target import Measurement, Target
+from services.checker.probes.options import NoOptions, reader
+from services.checker.probes.tools import Tools
+
+KIND = Kind("tls", "TLS", ("tls",), "tls://host:port", reader(NoOptions), NoOptions.model_json_schema(), needs_port=True)
+
+
+async def probe(target: Target, tools: Tools) -> Measurement:
+    """Check a target once."""
+    raise NotImplementedError

@@ -1,0 +1,27 @@
+"""What probes work with, and what they give back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from services.checker.domain.hosts import HostRules
+from services.checker.domain.known import Known
+from services.checker.domain.target import Measurement, Target
+from services.checker.probes.engine import Engine
+from services.checker.probes.names import Names
+from shared.clock import Clock, utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What probes work with: the HTTP engine, the policy of addresses, name look-ups, trusted authorities, and what is known already."""
+
+    engine: Engine
+    rules: HostRules
+    ca_file: str
+    names: Names = field(default_factory=Names)
+    known: Known = field(default_factory=Known)
+    clock: Clock = utc_now
+
+
+Probe = Callable[[Target, Tools], Awaitable[Measurement]]
+"""Checks a target once. Raises nothing that has to do with the service: whatever goes wrong there is its measurement."""
