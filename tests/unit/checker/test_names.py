@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -16,9 +16,11 @@ from services.checker.domain.target import Measurement, Target
 from services.checker.probes import tcp
 from services.checker.probes.names import Names
 from services.checker.probes.options import NoOptions
-from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from services.checker.probes.tools import Tools
 
 ENDS_WITH_A_LOOKUP_HANGING = """
 import asyncio, threading

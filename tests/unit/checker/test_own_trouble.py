@@ -6,19 +6,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pycurl
 import pytest
 
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.target import Target
-from services.checker.probes import tcp
+from services.checker.probes import dial, tcp
 from services.checker.probes.exchange import Exchange, Handle, Request
 from services.checker.probes.http import HttpOptions, judge
 from services.checker.probes.names import Names
 from services.checker.probes.options import NoOptions
 from shared.contracts.codes import ErrorType, Outcome
+
+if TYPE_CHECKING:
+    from services.checker.probes.tools import Tools
 
 FAILED = Exchange(pycurl.E_COULDNT_CONNECT, "", 0, 0, 0, False, None, 0.001, 0.0, 0.0, 0.0, 0.0)
 OWN = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]
@@ -79,10 +82,10 @@ def test_a_code_of_curl_that_says_nothing_of_the_service_is_unknown(code: int) -
 async def test_a_tcp_check_that_the_system_gave_no_means_for_is_unknown(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen red with every OSError a failure."""
 
-    async def refuse(*_arguments: object) -> OSError:
-        return OSError(number, "")
+    async def refuse(*_arguments: object) -> None:
+        raise OSError(number, "")
 
-    monkeypatch.setattr(tcp, "_connect_any", refuse)
+    monkeypatch.setattr(dial, "connect_any", refuse)
     found = await tcp.probe(TCP, cast("Tools", SimpleNamespace(rules=HostRules(), names=Names())))
     assert found.outcome is Outcome.UNKNOWN
 
