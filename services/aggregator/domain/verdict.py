@@ -6,7 +6,10 @@ that 32 newer ones of its region came before it; such a one is counted in the da
 
 - From unknown, one success makes a region up; `failure` failures in a row make it down.
 - An up region is down after `failure` failures in a row, a down region is up after `recovery` successes in a row.
+- In the same way, with the same numbers, a region is well or not: only a healthy outcome is well, a degraded one is a success that
+  is not. A region that is up and not well is degraded. So outcomes that are degraded and failed by turns make it degraded, too.
 - A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
+- Where a service names its regions, only those are judged; the caller leaves out the others.
 
 Slots are milliseconds since 1970, UTC.
 """
@@ -35,10 +38,16 @@ class Condition(StrEnum):
 
 
 class Observation(NamedTuple):
-    """The known outcome of one slot."""
+    """The known outcome of one slot. `healthy`: it works, be it degraded."""
 
     slot: int
     healthy: bool
+    degraded: bool = False
+
+    @property
+    def well(self) -> bool:
+        """Whether it works as it should."""
+        return self.healthy and not self.degraded
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +67,63 @@ class Course:
     streak: int = 0
     streak_since: int = 0
 
-    def after(self, seen: Observation, thresholds: Thresholds) -> "Course":
+    def after(self, slot: int, *, good: bool, thresholds: Thresholds) -> "Course":
         """Return the course after one more outcome, of a later slot."""
-        goes_on = self.streak != 0 and (self.streak > 0) == seen.healthy
-        streak = (self.streak if goes_on else 0) + (1 if seen.healthy else -1)
-        streak_since = self.streak_since if goes_on else seen.slot
-        if seen.healthy:
+        goes_on = self.streak != 0 and (self.streak > 0) == good
+        streak = (self.streak if goes_on else 0) + (1 if good else -1)
+        streak_since = self.streak_since if goes_on else slot
+        if good:
             enough = 1 if self.condition is Condition.UNKNOWN else thresholds.recovery
             turned = self.condition is not Condition.UP and streak >= enough
         else:
             turned = self.condition is not Condition.DOWN and -streak >= thresholds.failure
         if turned:
-            return Course(Condition.UP if seen.healthy else Condition.DOWN, streak_since, streak, streak_since)
+            return Course(Condition.UP if good else Condition.DOWN, streak_since, streak, streak_since)
         return Course(self.condition, self.since, streak, streak_since)
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How a region is: whether the service is available there, and whether it is well (`DOWN`: it is not)."""
+
+    available: Course = Course()
+    well: Course = Course()
+
+    def after(self, seen: Observation, thresholds: Thresholds) -> "Standing":
+        """Return the standing after one more outcome, of a later slot."""
+        return Standing(
+            self.available.after(seen.slot, good=seen.healthy, thresholds=thresholds),
+            self.well.after(seen.slot, good=seen.well, thresholds=thresholds),
+        )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is available, be it degraded."""
+        return self.available.condition is Condition.UP
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is not available."""
+        return self.available.condition is Condition.DOWN
+
+    @property
+    def degraded_since(self) -> int | None:
+        """Since which slot it is up and not well; None if it is not so."""
+        degraded = self.is_up and self.well.condition is Condition.DOWN
+        return max(self.available.since, self.well.since) if degraded else None
+
+    @property
+    def fine_since(self) -> int:
+        """Since which slot it is up, and well as far as that is known. Of a region that is both."""
+        return max(self.available.since, self.well.since if self.well.condition is Condition.UP else 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
-    """What is remembered of one service from one region. `window` ascends by slot; `base` is the course before it."""
+    """What is remembered of one service from one region. `window` ascends by slot; `base` is the standing before it."""
 
     name: str
-    base: Course = Course()
+    base: Standing = Standing()
     base_slot: int = -1
     window: tuple[Observation, ...] = ()
 
@@ -90,13 +135,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot)."""
+    """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot). The degraded are among `up`."""
 
     status: Status
     since: int | None = None
     up: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
     proof: tuple[tuple[str, int], ...] = ()
 
 
@@ -120,10 +166,10 @@ def observe(region: Region, seen: Iterable[Observation], thresholds: Thresholds)
 
 def silenced(region: Region) -> Region:
     """Return the region after it fell silent: what was known is past, and the next outcome begins from unknown."""
-    return replace(region, base=Course(), base_slot=region.newest_slot, window=())
+    return replace(region, base=Standing(), base_slot=region.newest_slot, window=())
 
 
-def course(region: Region, thresholds: Thresholds) -> Course:
+def standing(region: Region, thresholds: Thresholds) -> Standing:
     """Return how a region is, all its outcomes considered."""
     present = region.base
     for one in region.window:
@@ -132,46 +178,44 @@ def course(region: Region, thresholds: Thresholds) -> Course:
 
 
 def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: int) -> Verdict:
-    """Return the status over all regions: every known one down is `mo`, some are `po`, none is `o`; nothing known is `nd`."""
-    courses = {region.name: course(region, thresholds) for region in regions}
-    ups = {name: one.since for name, one in courses.items() if one.condition is Condition.UP}
-    downs = {name: one.since for name, one in courses.items() if one.condition is Condition.DOWN}
+    """Return the status over all regions: every known one down is `mo`, some down or degraded is `po`, none is `o`; nothing known is `nd`."""
+    found = {region.name: standing(region, thresholds) for region in regions}
+    ups = {name: one.available.since for name, one in found.items() if one.is_up}
+    downs = {name: one.available.since for name, one in found.items() if one.is_down}
+    degraded = {name: since for name, one in found.items() if (since := one.degraded_since) is not None}
     silent = {region.name: region.newest_slot + check_interval for region in regions if not region.window}
-    status = _status(up=bool(ups), down=bool(downs))
-    since = _since(status, ups, downs, silent)
-    tell = {Status.OPERATIONAL: ups, Status.NO_DATA: silent}.get(status, downs)
-    proof = [(region.name, slot) for region in regions if region.name in tell for slot in _proof(region, courses[region.name])]
-    return Verdict(status, since, tuple(sorted(ups)), tuple(sorted(downs)), tuple(sorted(silent)), tuple(proof[:PROOF_IN_ALL]))
+    status = _status(up=bool(ups), down=bool(downs), degraded=bool(degraded))
+    match status:
+        case Status.NO_DATA:
+            moments, tell = list(silent.values()), list(silent)
+        case Status.OPERATIONAL:
+            moments, tell = [one.fine_since for one in found.values() if one.is_up], list(ups)
+        case Status.MAJOR_OUTAGE:
+            moments, tell = list(downs.values()), list(downs)
+        case _:
+            moments, tell = [min(ups.values()), min([*downs.values(), *degraded.values()])], list(downs or degraded)
+    # a region that fell silent may have been what held the whole in its former status, so the status cannot be older than that
+    since = max([*moments, *silent.values()], default=None)
+    proof = [(region.name, slot) for region in regions if region.name in tell for slot in _proof(region, found[region.name])]
+    names = (tuple(sorted(one)) for one in (ups, downs, silent, degraded))
+    return Verdict(status, since, *names, proof=tuple(proof[:PROOF_IN_ALL]))
 
 
-def _status(*, up: bool, down: bool) -> Status:
-    if up and down:
+def _status(*, up: bool, down: bool, degraded: bool) -> Status:
+    if up and (down or degraded):
         return Status.PARTIAL_OUTAGE
     if down:
         return Status.MAJOR_OUTAGE
     return Status.OPERATIONAL if up else Status.NO_DATA
 
 
-def _since(status: Status, ups: dict[str, int], downs: dict[str, int], silent: dict[str, int]) -> int | None:
-    """Return since when the whole is so: all are down since the last one fell; some are since the first fell and another rose.
-
-    A region that fell silent may have been what held the whole in its former status, so it cannot be older than that.
-    """
-    match status:
-        case Status.NO_DATA:
-            moments = list(silent.values())
-        case Status.OPERATIONAL:
-            moments = [*ups.values(), *silent.values()]
-        case Status.MAJOR_OUTAGE:
-            moments = [*downs.values(), *silent.values()]
-        case _:
-            moments = [min(ups.values()), min(downs.values()), *silent.values()]
-    return max(moments, default=None)
-
-
-def _proof(region: Region, present: Course) -> list[int]:
+def _proof(region: Region, present: Standing) -> list[int]:
     """Return the slots of the first outcomes that made a region what it is, or the last one heard of a silent region."""
     if not region.window:
         return [region.base_slot]
-    told = present.condition is Condition.UP
-    return [one.slot for one in region.window if one.slot >= present.since and one.healthy == told][:PROOF_PER_REGION]
+    degraded_since = present.degraded_since
+    if degraded_since is not None:
+        told = [one.slot for one in region.window if one.slot >= degraded_since and not one.well]
+    else:
+        told = [one.slot for one in region.window if one.slot >= present.available.since and one.healthy == present.is_up]
+    return told[:PROOF_PER_REGION]

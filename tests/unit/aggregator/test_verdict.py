@@ -7,21 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.aggregator.domain import verdict
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Thresholds, judge, observe, silenced
+from services.aggregator.domain.verdict import Condition, Observation, Region, Standing, Thresholds, judge, observe, silenced
 from shared.contracts.codes import Status
 
 TWO = Thresholds(failure=2, recovery=2)
 INTERVAL = 1000
 
 thresholds = st.builds(Thresholds, failure=st.integers(1, 5), recovery=st.integers(1, 5))
-outcomes = st.lists(st.booleans(), max_size=100).map(
-    lambda found: [Observation(slot * INTERVAL, healthy) for slot, healthy in enumerate(found)]
+SIGNS = {"+": (True, False), "~": (True, True), "-": (False, False)}
+outcomes = st.lists(st.sampled_from(list(SIGNS.values())), max_size=100).map(
+    lambda found: [Observation(slot * INTERVAL, healthy, degraded) for slot, (healthy, degraded) in enumerate(found)]
 )
 
 
 def region(pattern: str, name: str = "eu", *, start: int = 0) -> Region:
-    """Return a region that saw + and - in the slots from `start` on."""
-    return observe(Region(name), [Observation((start + slot) * INTERVAL, sign == "+") for slot, sign in enumerate(pattern)], TWO)
+    """Return a region that saw + (healthy), ~ (degraded) and - (failed) in the slots from `start` on."""
+    return observe(Region(name), [Observation((start + slot) * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(pattern)], TWO)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def region(pattern: str, name: str = "eu", *, start: int = 0) -> Region:
     ],
 )
 def test_a_region_turns_after_enough_outcomes_in_a_row_and_since_the_first_of_them(pattern: str, condition: Condition, since: int) -> None:
-    found = verdict.course(region(pattern), TWO)
+    found = verdict.standing(region(pattern), TWO).available
 
     assert (found.condition, found.since) == (condition, since * INTERVAL)
 
@@ -62,6 +63,17 @@ def test_a_region_turns_after_enough_outcomes_in_a_row_and_since_the_first_of_th
         (["--", "-"], Status.MAJOR_OUTAGE),
         (["+", ""], Status.OPERATIONAL),
         (["+", "+", "--"], Status.PARTIAL_OUTAGE),
+        (["~"], Status.OPERATIONAL),
+        (["+~"], Status.OPERATIONAL),
+        (["+~~"], Status.PARTIAL_OUTAGE),
+        (["+~~+"], Status.PARTIAL_OUTAGE),
+        (["+~~++"], Status.OPERATIONAL),
+        (["+~-~-"], Status.PARTIAL_OUTAGE),
+        (["--~~"], Status.PARTIAL_OUTAGE),
+        (["~~--"], Status.MAJOR_OUTAGE),
+        (["+~~", "+"], Status.PARTIAL_OUTAGE),
+        (["+~~", ""], Status.PARTIAL_OUTAGE),
+        (["+~~", "--"], Status.PARTIAL_OUTAGE),
     ],
 )
 def test_regions_together(patterns: list[str], status: Status) -> None:
@@ -77,6 +89,9 @@ def test_regions_together(patterns: list[str], status: Status) -> None:
         ({"eu": "++++", "us": "++--"}, Status.PARTIAL_OUTAGE, 2),  # since the first one fell
         ({"eu": "--++", "us": "----"}, Status.PARTIAL_OUTAGE, 2),  # since the first one rose
         ({"eu": "--++++", "us": "----++"}, Status.OPERATIONAL, 4),  # since the last one rose
+        ({"eu": "++~~", "us": "++++"}, Status.PARTIAL_OUTAGE, 2),  # since the first degraded outcome
+        ({"eu": "--~~", "us": "----"}, Status.PARTIAL_OUTAGE, 2),  # since it rose, if only so far
+        ({"eu": "+~~++", "us": "+++++"}, Status.OPERATIONAL, 3),  # since the last one was well again
     ],
 )
 def test_a_status_holds_since_the_check_that_made_it_so(regions: dict[str, str], status: Status, since: int) -> None:
@@ -89,6 +104,13 @@ def test_evidence_names_the_regions_and_the_checks_of_the_run_that_failed() -> N
     found = judge([region("++---", "eu"), region("++", "us"), silenced(region("+", "ap"))], TWO, check_interval=INTERVAL)
 
     assert (found.down, found.up, found.silent) == (("eu",), ("us",), ("ap",))
+    assert found.proof == (("eu", 2000), ("eu", 3000), ("eu", 4000))
+
+
+def test_a_degraded_region_is_up_and_its_evidence_are_the_outcomes_that_were_not_well() -> None:
+    found = judge([region("++~-~", "eu"), region("++", "us")], TWO, check_interval=INTERVAL)
+
+    assert (found.up, found.down, found.degraded) == (("eu", "us"), (), ("eu",))
     assert found.proof == (("eu", 2000), ("eu", 3000), ("eu", 4000))
 
 
@@ -129,15 +151,25 @@ def test_neither_order_nor_repetition_of_outcomes_changes_anything(
 
 @given(outcomes, thresholds)
 def test_the_window_and_its_base_say_the_same_as_all_outcomes_together(seen: list[Observation], limits: Thresholds) -> None:
-    present, whole = Region("eu"), Course()
+    present, whole = Region("eu"), Standing()
     for one in seen:
         present = observe(present, [one], limits)
         whole = whole.after(one, limits)
 
-    assert verdict.course(present, limits) == whole
+    assert verdict.standing(present, limits) == whole
     assert len(present.window) <= verdict.WINDOW
 
 
 @pytest.mark.parametrize(("interval", "timeout", "expected"), [(1000, 300, 3000), (2000, 1000, 6000), (60_000, 5_000, 155_000)])
 def test_silence_begins_after_two_and_a_half_intervals_and_a_timeout(interval: int, timeout: int, expected: int) -> None:
     assert verdict.silent_after_ms(check_interval=interval, timeout=timeout) == expected
+
+
+@given(outcomes, thresholds)
+def test_whether_a_service_is_available_does_not_depend_on_how_well_it_is(seen: list[Observation], limits: Thresholds) -> None:
+    """Seen red with `seen.well` given to both courses."""
+    plain = [one._replace(degraded=False) for one in seen]
+    with_degraded, without = (verdict.standing(observe(Region("eu"), some, limits), limits) for some in (seen, plain))
+
+    assert with_degraded.available == without.available
+    assert without.degraded_since is None, "without a degraded outcome a region is up and well, or down"
