@@ -1,15 +1,23 @@
-"""`.env`: made once from `.env.example`, with every empty password filled in."""
+"""`.env`: made once from `.env.example`, with every empty password and the key of secrets filled in."""
 
+import base64
 import re
 import secrets
 from pathlib import Path
 
 _EMPTY_PASSWORD = re.compile(r"^(SLA_\w*PASSWORD)=$", re.MULTILINE)
+_NO_KEY = re.compile(r"^(SLA_SECRET_KEYS)=$", re.MULTILINE)
 
 
 def filled(example: str) -> str:
-    """Return the example with a generated password wherever one is missing. Hexadecimal: safe in URLs and in shells."""
-    return _EMPTY_PASSWORD.sub(lambda found: f"{found[1]}={secrets.token_hex(16)}", example)
+    """Return the example with a generated password wherever one is missing (hexadecimal: safe in URLs and in shells), and a key."""
+    with_key = _NO_KEY.sub(lambda found: f"{found[1]}={new_key()}", example)
+    return _EMPTY_PASSWORD.sub(lambda found: f"{found[1]}={secrets.token_hex(16)}", with_key)
+
+
+def new_key() -> str:
+    """Return a key that seals secrets: what `Fernet.generate_key` returns, with the standard library alone."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 def make(folder: Path) -> bool:

@@ -16,6 +16,7 @@ import httpx
 
 from infra.demo.targets import IDS
 from infra.ops import database, servers
+from infra.ops.envfile import new_key
 from infra.ops.errors import OpsError
 from infra.ops.ports import free_block, free_port
 from infra.ops.processes import ProcessId, alive, spawn, stop, wait_until
@@ -141,8 +142,9 @@ def _plan(
         "SLA_HEALTH_HOST": "127.0.0.1",
         "SLA_LOG_FORMAT": os.environ.get("SLA_LOG_FORMAT", "console"),
     }
+    keys = {"SLA_SECRET_KEYS": _secret_keys(folder)}
     own = {
-        "checker": {"SLA_SPOOL_PATH": str(folder / "spool" / "checker.sqlite3")},
+        "checker": {"SLA_SPOOL_PATH": str(folder / "spool" / "checker.sqlite3")} | keys,
         "gateway": {"SLA_REDIS_URL": running["redis"].url("0"), "SLA_HTTP_HOST": "127.0.0.1", "SLA_HTTP_PORT": str(port)},
     }
     programs = []
@@ -151,7 +153,7 @@ def _plan(
         health_port = free_port()
         env = common | own.get(service, {}) | {"SLA_DATABASE_URL": url, "SLA_HEALTH_PORT": str(health_port)}
         programs.append(Program(service, [sys.executable, "-m", f"services.{service}"], env, health_port))
-    settings = {"SLA_ADMIN_DATABASE_URL": admin_url, "SLA_BROKER_URL": broker_url}
+    settings = {"SLA_ADMIN_DATABASE_URL": admin_url, "SLA_BROKER_URL": broker_url} | keys
     settings |= {f"SLA_{service.upper()}_DB_PASSWORD": password for service, password in passwords.items()}
     if demo is not None:
         env = {"PYTHONPATH": str(ROOT), "SLA_DEMO_HOST": demo.demo_host, "SLA_DEMO_PORT": str(demo.demo_port)}
@@ -182,6 +184,15 @@ def _role_passwords(folder: Path) -> dict[str, str]:
         file.write_text(json.dumps({service: secrets.token_hex(16) for service in database.ROLES}), encoding="utf-8")
     passwords: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     return passwords
+
+
+def _secret_keys(folder: Path) -> str:
+    """Return the keys that seal secrets: made with the data, kept beside them, and changed by whoever rotates them."""
+    file = folder / "secret.keys"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(new_key(), encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()
 
 
 def _supervised(folder: Path) -> State | None:

@@ -4,10 +4,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.checker.domain.hosts import HostRules, Network
+from services.checker.secrets import Sealer
 from shared.settings import ServiceSettings
 
 
@@ -17,7 +18,12 @@ def _networks(value: Any) -> Any:  # noqa: ANN401  # whatever the environment ho
     return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
 
 
+def _keys(value: Any) -> Any:  # noqa: ANN401  # whatever the environment holds
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)]
 
 
 class CheckerSettings(ServiceSettings):
@@ -41,8 +47,27 @@ class CheckerSettings(ServiceSettings):
     )
     allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all, private ones too")
     ca_file: Path | None = Field(default=None, description="Certificate authorities that HTTPS checks trust; without it the system's")
+    secret_keys: Keys = Field(
+        default=(),
+        description="Fernet keys, by comma, that seal the secrets of definitions: the first seals, all unseal; without any they are refused",
+    )
 
     @property
     def host_rules(self) -> HostRules:
         """The rules that both lists make."""
         return HostRules(denied=self.denied_networks, allowed=self.allowed_networks)
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _fits(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            Sealer(keys)
+        except ValueError:
+            msg = "has a key that is none: each is 32 random bytes in URL-safe base64"
+            raise ValueError(msg) from None
+        return keys
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals and unseals the secrets of definitions."""
+        return Sealer(self.secret_keys)
