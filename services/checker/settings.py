@@ -49,7 +49,7 @@ class CheckerSettings(ServiceSettings):
     ca_file: Path | None = Field(default=None, description="Certificate authorities that HTTPS checks trust; without it the system's")
     secret_keys: Keys = Field(
         default=(),
-        description="Fernet keys, by comma, that seal the secrets of definitions: the first seals, all unseal; without any they are refused",
+        description="Fernet keys, by comma, that seal secrets of definitions: the first seals, all unseal; without any they are refused",
     )
 
     @property

@@ -8,13 +8,14 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from services.checker.domain.hosts import HostRules, literal
-from services.checker.domain.kinds import Flaw, Kind, Language
+from services.checker.domain.kinds import NOT_AN_OPTION, Flaw, Kind, Language
 
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 1_000, 86_400_000
 MAX_TIMEOUT_MS = 60_000
 MAX_THRESHOLD = 10
 MAX_ID, MAX_NAME, MAX_DESCRIPTION, MAX_URL = 63, 200, 2_000, 2_048
-MAX_JSON_BYTES = 16_384
+MAX_JSON_BYTES = 65_536
+"""Room for a chain of certificates and a key."""
 MAX_REGIONS = 50
 SET_BY_SYSTEM = frozenset({"status", "version", "created_at", "updated_at"})
 
@@ -44,7 +45,7 @@ class Definition:
     degraded_after_ms: int | None = None
     regions: tuple[str, ...] = ()
     assertions: tuple[dict[str, Any], ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,6 +57,7 @@ class Rejected:
 
 
 FIELDS = tuple(one.name for one in fields(Definition))
+_DEFAULTS = {one.name: one.default for one in fields(Definition)}
 
 
 def define(values: Mapping[str, Any], rules: HostRules, language: Language) -> Definition | Rejected:
@@ -70,9 +72,7 @@ def define(values: Mapping[str, Any], rules: HostRules, language: Language) -> D
         flaws.append(Flaw("kind", f"must be one of {', '.join(language.kinds)}"))
     else:
         flaws += _of_kind(kind, known, {flaw.field for flaw in flaws}, rules, language)
-    wrong = {flaw.field for flaw in flaws}
-    if not wrong & {"check_interval", "timeout"} and known.get("timeout", 5_000) >= known.get("check_interval", 60_000):
-        flaws.append(Flaw("timeout", "must be shorter than check_interval"))
+    flaws += _out_of_proportion(known, {flaw.field for flaw in flaws})
     for name in ("regions", "assertions"):
         if name in known and not flaws:
             known[name] = tuple(known[name])
@@ -86,12 +86,22 @@ def _of_kind(kind: Kind, known: Mapping[str, Any], wrong: set[str], rules: HostR
         flaws.append(Flaw("endpoint_url", reason))
     if "options" not in wrong:
         options, option_flaws = kind.read(known.get("options", {}))
-        flaws += option_flaws
+        flaws += [Flaw(flaw.field, flaw.reason.replace(NOT_AN_OPTION, f"is not an option of {kind.name}")) for flaw in option_flaws]
         if kind.flaws and not flaws and "endpoint_url" not in wrong:
             flaws += kind.flaws(known["endpoint_url"], options)
     if "assertions" not in wrong:
         flaws += language.read_assertions(known.get("assertions", ()), kind)[1]
     return flaws
+
+
+def _out_of_proportion(known: Mapping[str, Any], wrong: set[str]) -> list[Flaw]:
+    """Return which times are not shorter than the one that bounds them."""
+    found = []
+    for name, bound in (("timeout", "check_interval"), ("retry_interval_ms", "check_interval"), ("degraded_after_ms", "timeout")):
+        value, most = (known.get(one, _DEFAULTS[one]) for one in (name, bound))
+        if not wrong & {name, bound} and value is not None and value >= most:
+            found.append(Flaw(name, f"must be shorter than {bound}"))
+    return found
 
 
 def amend(present: Definition, changes: Mapping[str, Any], rules: HostRules, language: Language) -> Definition | Rejected:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+NOT_AN_OPTION = "is not an option of this kind"
+
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
