@@ -1,16 +1,18 @@
 """The aggregator: turns check results into records, statuses and events.
 
 Owns
-    api_response_times (each check once, partitioned by month of its slot), api_call_logs, uptime_records and day_sketch (a row for
-    each service and day), region_state and status_interval (what the status is and was, with evidence), system_status (one row),
-    service and incident_seen (what it has heard of others' facts).
+    api_response_times (each check and each reported call once, partitioned by month of its slot), api_call_logs, uptime_records and
+    day_sketch (a row for each service and day), region_state and status_interval (what the status is and was, with evidence),
+    system_status (one row), service and incident_seen (what it has heard of others' facts).
 Consumes
-    checks.measured (batches of results), service.registered/updated/removed, incident.opened/updated/resolved.
+    checks.measured (batches of results), calls.reported (real traffic, only kept), service.registered/updated/removed,
+    incident.opened/updated/resolved.
 Publishes
     service.status_changed, system.status_changed. Answers status.overview and uptime.read.
 Invariants
     A check counts once, however often and in whatever order it comes: days count only the raw rows that their transaction inserted.
-    total_calls of a day = rows of that day with a known outcome. Each service has one open status interval; versions have no gap.
+    total_calls of a day = rows of that day's slots with a known outcome, without confirmations and reported calls.
+    Each service has one open status interval; versions have no gap.
     The status does not depend on the order of arrival (domain/verdict.py). Replicas may come and go: what a decision rests on is
     locked in one order (services by id, then system_status).
     Silence is said of a service only while this process is known to be at the head of the queue (domain/intake.py).

@@ -7,7 +7,7 @@ from pathlib import Path
 from asyncpg import LockNotAvailableError
 
 from services.aggregator import partitions, usecases
-from services.aggregator.consumers import Storing, Wiring, answer, subscribe_checks, subscribe_events, watch_silence
+from services.aggregator.consumers import Storing, Wiring, answer, subscribe_calls, subscribe_checks, subscribe_events, watch_silence
 from services.aggregator.settings import AggregatorSettings
 from shared.clock import Clock, utc_now
 from shared.consuming import consuming, open_consumer
@@ -101,6 +101,7 @@ def main() -> None:
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
         wiring = Wiring(consumer, pool, relay, utc_now, Storing())
         subscribe_checks(wiring, max_messages=settings.batch_max_messages, max_wait_s=settings.batch_max_wait_s)
+        subscribe_calls(wiring)
         subscribe_events(wiring)
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))

@@ -13,7 +13,7 @@ from services.aggregator import usecases
 from services.aggregator.domain.intake import Intake, look
 from shared.clock import Clock
 from shared.consuming import Consumer, subscribe, subscribe_batches
-from shared.contracts.checks import CheckBatchV1
+from shared.contracts.checks import CallBatchV1, CheckBatchV1
 from shared.contracts.commands import AGGREGATOR_RPC, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
@@ -21,7 +21,7 @@ from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, Ser
 from shared.database import Pool, is_transient, transaction
 from shared.outbox import Relay
 from shared.rpc import serve
-from shared.topology import AGGREGATOR_CHECKS, AGGREGATOR_EVENTS
+from shared.topology import AGGREGATOR_CALLS, AGGREGATOR_CHECKS, AGGREGATOR_EVENTS
 
 ASK_S = 2.0
 """How long the broker may take to say what is waiting."""
@@ -75,6 +75,16 @@ def subscribe_checks(wiring: Wiring, *, max_messages: int, max_wait_s: float) ->
             wiring.relay.wake()
 
     subscribe_batches(wiring.consumer, AGGREGATOR_CHECKS, CheckBatchV1, on_batches, max_messages=max_messages, max_wait_s=max_wait_s)
+
+
+def subscribe_calls(wiring: Wiring) -> None:
+    """Store calls of real traffic that were reported."""
+
+    async def on_calls(event: Event[CallBatchV1]) -> None:
+        async with transaction(wiring.pool) as conn:
+            await usecases.keep_calls(conn, event)
+
+    subscribe(wiring.consumer, AGGREGATOR_CALLS, {CallBatchV1: on_calls})
 
 
 def subscribe_events(wiring: Wiring) -> None:

@@ -1,27 +1,42 @@
 """SQL of the records: each check once in api_response_times, and each day in api_call_logs, uptime_records and day_sketch."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid5
 
 from services.aggregator.domain.day import Span, Tally, day_bounds, day_status, uptime_percentage
 from services.aggregator.sketch import Sketch
 from services.aggregator.store import moment
-from shared.contracts.checks import CheckResult
+from shared.contracts.checks import CallBatchV1, CheckResult
 from shared.contracts.codes import ErrorType, Outcome, Status
 from shared.contracts.status import CheckEvidence, UptimeDay
 from shared.database import Connection
 
 ServiceDay = tuple[str, date]
 
-SUCCESS = {Outcome.HEALTHY: True, Outcome.FAILED: False, Outcome.UNKNOWN: None}
+SUCCESS = {Outcome.HEALTHY: True, Outcome.DEGRADED: True, Outcome.FAILED: False, Outcome.UNKNOWN: None}
+REPORTED = "reported"
+"""The source of calls that others measured; those of checks say 'check'."""
 
 SQL_INSERT_CHECKS = """
 insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
-                                error_type, error_message, endpoint, method, source)
+                                error_type, error_message, endpoint, method, checker, attempt, metadata)
 select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::boolean[],
-                     $8::double precision[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+                     $8::double precision[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+                     $15::smallint[], $16::jsonb[])
+    on conflict do nothing
+returning id"""
+
+SQL_INSERT_CALLS = """
+insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
+                                error_message, endpoint, method, source, metadata)
+select id, $2, '', measured_at, measured_at, case when is_success then 'healthy' else 'failed' end, is_success, response_time, status_code,
+       error_message, endpoint, method, $3, $4
+  from unnest($1::uuid[], $5::timestamptz[], $6::boolean[], $7::double precision[], $8::integer[], $9::text[], $10::text[], $11::text[])
+       as given (id, measured_at, is_success, response_time, status_code, error_message, endpoint, method)
     on conflict do nothing
 returning id"""
 
@@ -110,9 +125,48 @@ async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, st
         [_storable(one.error_message) for one in results],
         [_storable(one.endpoint) for one in results],
         [_storable(one.method) for one in results],
-        [source for _, source in checks],
+        [checker for _, checker in checks],
+        [one.attempt for one in results],
+        [_rest(one) for one in results],
     )
     return {row["id"] for row in rows}
+
+
+async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:
+    """Store calls that others measured, and return how many were not there yet. Each id follows from the batch's and its place."""
+    calls = batch.calls
+    rows = await conn.fetch(
+        SQL_INSERT_CALLS,
+        [uuid5(batch_id, str(place)) for place in range(len(calls))],
+        batch.service_id,
+        REPORTED,
+        {"reporter": batch.reporter},
+        [one.measured_at for one in calls],
+        [one.is_success for one in calls],
+        [one.duration_ms for one in calls],
+        [one.status_code for one in calls],
+        [_storable(one.error_message) for one in calls],
+        [_storable(one.endpoint) for one in calls],
+        [_storable(one.method) for one in calls],
+    )
+    return len(rows)
+
+
+def _rest(result: CheckResult) -> dict[str, Any]:
+    """Return what has no column of its own: what the kind measured, what failed and was found, the beginning of a failing answer."""
+    if not (result.details or result.assertions or result.evidence):
+        return {}
+    # by way of JSON's own bytes, which hold no infinity
+    rest = json.loads(result.model_dump_json(include={"details", "assertions", "evidence"}))
+    return {name: _storable_json(value) for name, value in rest.items() if value}
+
+
+def _storable_json(value: Any) -> Any:  # noqa: ANN401  # whatever JSON may be
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, dict):
+        return {str(_storable(name)): _storable_json(one) for name, one in value.items()}
+    return [_storable_json(one) for one in value] if isinstance(value, list) else value
 
 
 def _storable(text: str | None) -> str | None:

@@ -10,9 +10,9 @@ from services.aggregator.domain import system, verdict
 from services.aggregator.domain.verdict import Region, Verdict
 from services.aggregator.store import Current, Service
 from shared import outbox
-from shared.contracts.codes import Status
+from shared.contracts.codes import Outcome, Status
 from shared.contracts.registry import make_event
-from shared.contracts.status import Evidence, ServiceStatus, ServiceStatusChangedV1, SystemStatusChangedV1
+from shared.contracts.status import CheckEvidence, Evidence, ServiceStatus, ServiceStatusChangedV1, SystemStatusChangedV1
 from shared.database import Connection
 from shared.telemetry import correlation_id
 
@@ -30,7 +30,7 @@ async def judge(conn: Connection, services: Iterable[Service], regions: Mapping[
     current = await store.current_statuses(conn, [service.id for service in known])
     changed = 0
     for service in known:
-        concluded = _conclude(service, list(regions[service.id].values()))
+        concluded = _conclude(service, service.judged(regions[service.id]))
         before = current.get(service.id)
         if before is None or before.status is not concluded.status:
             await _change(conn, service, concluded, before, now=now)
@@ -87,7 +87,7 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
 async def _evidence(conn: Connection, service: Service, concluded: Verdict) -> Evidence:
     checks = await records.evidence(conn, service.id, concluded.proof) if concluded.proof else ()
     return Evidence(
-        reason=_reason(service, concluded),
+        reason=_reason(service, concluded, checks),
         regions_down=concluded.down,
         regions_up=concluded.up,
         regions_silent=concluded.silent,
@@ -95,13 +95,16 @@ async def _evidence(conn: Connection, service: Service, concluded: Verdict) -> E
     )
 
 
-def _reason(service: Service, concluded: Verdict) -> str:
-    down, up, silent = (", ".join(names) for names in (concluded.down, concluded.up, concluded.silent))
+def _reason(service: Service, concluded: Verdict, checks: Iterable[CheckEvidence]) -> str:
+    down, up, silent, degraded = (", ".join(names) for names in (concluded.down, concluded.up, concluded.silent, concluded.degraded))
     match concluded.status:
         case Status.MAJOR_OUTAGE:
             return f"{service.thresholds.failure} or more checks in a row failed in every region with data: {down}."
         case Status.PARTIAL_OUTAGE:
-            return f"Down from {down}, up from {up}."
+            if not concluded.down:
+                messages = (one.error_message for one in checks if one.outcome is Outcome.DEGRADED and one.error_message)
+                return f"Up, but degraded: {next(messages, 'see the checks')} (from {degraded})."
+            return f"Down from {down}, up from {up}" + (f", of these degraded: {degraded}." if degraded else ".")
         case Status.OPERATIONAL:
             return f"Checks succeed in every region with data: {up}."
         case Status.EMPTY:

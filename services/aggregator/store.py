@@ -11,7 +11,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from services.aggregator.domain.system import Whole
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Thresholds, silent_after_ms
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, silent_after_ms
 from shared.contracts.codes import OverallStatus, Status
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import Evidence, ServiceStatus, SystemStatus
@@ -31,46 +31,57 @@ class Service:
     thresholds: Thresholds
     created_at: datetime | None
     removed_at: datetime | None
+    regions: tuple[str, ...] = ()
 
     @property
     def is_watched(self) -> bool:
         """Whether checks are expected of it."""
         return self.is_active and self.removed_at is None
 
+    def judged(self, regions: Mapping[str, Region]) -> list[Region]:
+        """Return those regions that count for the status: the ones that the definition names, or all if it names none."""
+        return [region for name, region in regions.items() if not self.regions or name in self.regions]
+
 
 SQL_INTRODUCE = "insert into service (id) select unnest($1::text[]) on conflict do nothing"
 
 SQL_LOCK_SERVICES = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at
+select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions
   from service where id = any($1::text[]) order by id for update"""
 
 SQL_SERVICE = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at
+select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions
   from service where id = $1 and version > 0"""
 
 SQL_LEARN = """
 update service
    set version = $2, name = $3, is_active = $4, check_interval = $5, timeout = $6, failure_threshold = $7, recovery_threshold = $8,
-       silent_after_ms = $9, created_at = $10, removed_at = $11
+       silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12
  where id = $1"""
 
 SQL_REGIONS = """
-select service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot
+select service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot,
+       degraded_slots, well_condition, well_since, well_streak, well_streak_since
   from region_state where service_id = any($1::text[]) order by service_id, region"""
 
 SQL_SAVE_REGIONS = """
-insert into region_state (service_id, region, slots, healthy,
-                          base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
-select service_id, region, slots::bigint[], healthy::boolean[],
-       base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[],
-              $5::text[], $6::bigint[], $7::integer[], $8::bigint[], $9::bigint[], $10::timestamptz[])
-       as given (service_id, region, slots, healthy,
-                 base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at)
+insert into region_state (service_id, region, slots, healthy, degraded_slots,
+                          base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
+                          well_condition, well_since, well_streak, well_streak_since)
+select service_id, region, slots::bigint[], healthy::boolean[], degraded_slots::bigint[],
+       base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
+       well_condition, well_since, well_streak, well_streak_since
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+              $6::text[], $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::timestamptz[],
+              $12::text[], $13::bigint[], $14::integer[], $15::bigint[])
+       as given (service_id, region, slots, healthy, degraded_slots,
+                 base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
+                 well_condition, well_since, well_streak, well_streak_since)
     on conflict (service_id, region) do update
    set slots = excluded.slots, healthy = excluded.healthy, base_condition = excluded.base_condition, base_since = excluded.base_since,
        base_streak = excluded.base_streak, base_streak_since = excluded.base_streak_since, base_slot = excluded.base_slot,
-       newest_at = excluded.newest_at"""
+       newest_at = excluded.newest_at, degraded_slots = excluded.degraded_slots, well_condition = excluded.well_condition,
+       well_since = excluded.well_since, well_streak = excluded.well_streak, well_streak_since = excluded.well_streak_since"""
 
 SQL_FELL_SILENT = """
 select r.service_id, r.region
@@ -138,6 +149,7 @@ def _service(row: Record) -> Service:
         thresholds=Thresholds(row["failure_threshold"], row["recovery_threshold"]),
         created_at=row["created_at"],
         removed_at=row["removed_at"],
+        regions=tuple(row["regions"]),
     )
 
 
@@ -163,35 +175,52 @@ async def learn(conn: Connection, definition: ServiceDefinition, *, removed_at: 
     silent = silent_after_ms(check_interval=one.check_interval, timeout=one.timeout)
     thresholds = (one.failure_threshold, one.recovery_threshold)
     times = (one.check_interval, one.timeout)
-    await conn.execute(SQL_LEARN, one.id, one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at)
-    return Service(one.id, one.version, one.is_active, one.check_interval, Thresholds(*thresholds), one.created_at, removed_at)
+    values = (one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at, list(one.regions))
+    await conn.execute(SQL_LEARN, one.id, *values)
+    kept = (one.created_at, removed_at, one.regions)
+    return Service(one.id, one.version, one.is_active, one.check_interval, Thresholds(*thresholds), *kept)
 
 
 async def regions(conn: Connection, service_ids: Iterable[str]) -> dict[str, dict[str, Region]]:
     """Return what is remembered of services, by service and region. The services are locked by the caller."""
     found: dict[str, dict[str, Region]] = {one: {} for one in service_ids}
     for row in await conn.fetch(SQL_REGIONS, list(found)):
-        base = Course(Condition(row["base_condition"]), row["base_since"], row["base_streak"], row["base_streak_since"])
-        window = tuple(map(Observation, row["slots"], row["healthy"]))
+        available = Course(Condition(row["base_condition"]), row["base_since"], row["base_streak"], row["base_streak_since"])
+        well = Course(Condition(row["well_condition"]), row["well_since"], row["well_streak"], row["well_streak_since"])
+        base, degraded = Standing(available, well), set(row["degraded_slots"])
+        window = tuple(Observation(slot, ok, slot in degraded) for slot, ok in zip(row["slots"], row["healthy"], strict=True))
         found[row["service_id"]][row["region"]] = Region(row["region"], base, row["base_slot"], window)
     return found
 
 
 async def save_regions(conn: Connection, changed: Sequence[tuple[str, Region]]) -> None:
     """Save regions of services, in one statement."""
+    regions_ = [region for _, region in changed]
     await conn.execute(
         SQL_SAVE_REGIONS,
         [service_id for service_id, _ in changed],
-        [region.name for _, region in changed],
+        [region.name for region in regions_],
         # arrays of arrays cannot be unnested by rows, hence array literals
-        ["{" + ",".join(str(one.slot) for one in region.window) + "}" for _, region in changed],
-        ["{" + ",".join("t" if one.healthy else "f" for one in region.window) + "}" for _, region in changed],
-        [region.base.condition.value for _, region in changed],
-        [region.base.since for _, region in changed],
-        [region.base.streak for _, region in changed],
-        [region.base.streak_since for _, region in changed],
-        [region.base_slot for _, region in changed],
-        [moment(region.newest_slot) for _, region in changed],
+        [_literal(str(one.slot) for one in region.window) for region in regions_],
+        [_literal("t" if one.healthy else "f" for one in region.window) for region in regions_],
+        [_literal(str(one.slot) for one in region.window if one.degraded) for region in regions_],
+        *_columns([region.base.available for region in regions_]),
+        [region.base_slot for region in regions_],
+        [moment(region.newest_slot) for region in regions_],
+        *_columns([region.base.well for region in regions_]),
+    )
+
+
+def _literal(elements: Iterable[str]) -> str:
+    return "{" + ",".join(elements) + "}"
+
+
+def _columns(courses: Sequence[Course]) -> tuple[list[str], list[int], list[int], list[int]]:
+    return (
+        [one.condition.value for one in courses],
+        [one.since for one in courses],
+        [one.streak for one in courses],
+        [one.streak_since for one in courses],
     )
 
 

@@ -15,7 +15,7 @@ from services.aggregator.records import DayRecord, ServiceDay
 from services.aggregator.sketch import Sketch
 from services.aggregator.store import Service
 from shared import inbox
-from shared.contracts.checks import CheckBatchV1, CheckResult
+from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckResult
 from shared.contracts.codes import Outcome, Status
 from shared.contracts.commands import Overview, Problem, Uptime, UptimeQuery
 from shared.contracts.envelope import Event
@@ -26,6 +26,7 @@ from shared.database import Connection, Pool, transaction
 from shared.rpc import Refused
 
 CHECKS = Counter("sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"])
+CALLS = Counter("sla_aggregator_reported_calls_total", "Reported calls, stored or repeated", ["what"])
 FOLD_SECONDS = Histogram("sla_aggregator_fold_seconds", "Time of one transaction that folds results")
 AGE_SECONDS = Histogram(
     "sla_aggregator_check_age_seconds",
@@ -69,7 +70,7 @@ async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now:
         stored = await records.insert_checks(conn, list(given.values()))
         fresh = [result for id_, (result, _) in given.items() if id_ in stored]
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
-        await _add_to_days(conn, known)
+        await _add_to_days(conn, [one for one in known if one.attempt == 0])  # a confirmation tells of the same slot once more
         changed = await _add_to_statuses(conn, services, known, now=now)
         if changed:
             await statuses.refresh_system(conn, now=now)
@@ -95,7 +96,7 @@ async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
     before = await records.load_days(conn, list(by_day))
     after = {}
     for day, results in by_day.items():
-        healthy = [one for one in results if one.outcome is Outcome.HEALTHY]
+        healthy = [one for one in results if one.outcome is not Outcome.FAILED]
         times = [
             one.response_time_ms
             for one in healthy
@@ -110,10 +111,11 @@ async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
 
 
 async def _add_to_statuses(conn: Connection, services: dict[str, Service], known: Sequence[CheckResult], *, now: datetime) -> int:
-    """Let results move the statuses of their services; return how many changed."""
+    """Let results of known outcome, confirmations too, move the statuses of their services; return how many changed."""
     seen: dict[tuple[str, str], list[Observation]] = defaultdict(list)
     for one in known:
-        seen[one.service_id, one.region].append(Observation(store.slot_of(one.scheduled_at), one.outcome is Outcome.HEALTHY))
+        works, degraded = one.outcome is not Outcome.FAILED, one.outcome is Outcome.DEGRADED
+        seen[one.service_id, one.region].append(Observation(store.slot_of(one.scheduled_at), works, degraded))
     if not seen:
         return 0
     regions = await store.regions(conn, {service_id for service_id, _ in seen})
@@ -129,6 +131,17 @@ async def _add_to_statuses(conn: Connection, services: dict[str, Service], known
     await store.save_regions(conn, changed)
     touched = {service_id for service_id, _ in changed}
     return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now)
+
+
+async def keep_calls(conn: Connection, batch: Event[CallBatchV1]) -> int:
+    """Store calls of real traffic that somebody reported; return how many were new. They count neither for a status nor for a day.
+
+    Safe to run again: what the same batch says is the same rows. Also of a service that was never heard of: its definition may follow.
+    """
+    stored = await records.insert_calls(conn, batch.id, batch.data)
+    CALLS.labels("stored").inc(stored)
+    CALLS.labels("repeated").inc(len(batch.data.calls) - stored)
+    return stored
 
 
 async def learn_service(

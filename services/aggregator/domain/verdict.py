@@ -178,7 +178,7 @@ def standing(region: Region, thresholds: Thresholds) -> Standing:
 
 
 def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: int) -> Verdict:
-    """Return the status over all regions: every known one down is `mo`, some down or degraded is `po`, none is `o`; nothing known is `nd`."""
+    """Return the status over all regions: all known ones down is `mo`, some down or degraded `po`, none `o`; nothing known is `nd`."""
     found = {region.name: standing(region, thresholds) for region in regions}
     ups = {name: one.available.since for name, one in found.items() if one.is_up}
     downs = {name: one.available.since for name, one in found.items() if one.is_down}
@@ -197,8 +197,8 @@ def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: 
     # a region that fell silent may have been what held the whole in its former status, so the status cannot be older than that
     since = max([*moments, *silent.values()], default=None)
     proof = [(region.name, slot) for region in regions if region.name in tell for slot in _proof(region, found[region.name])]
-    names = (tuple(sorted(one)) for one in (ups, downs, silent, degraded))
-    return Verdict(status, since, *names, proof=tuple(proof[:PROOF_IN_ALL]))
+    up, down, quiet, poor = (tuple(sorted(one)) for one in (ups, downs, silent, degraded))
+    return Verdict(status, since, up, down, quiet, poor, tuple(proof[:PROOF_IN_ALL]))
 
 
 def _status(*, up: bool, down: bool, degraded: bool) -> Status:

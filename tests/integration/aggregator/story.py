@@ -17,7 +17,7 @@ from shared.database import Pool, transaction
 
 START = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 INTERVAL_MS = 2000
-SIGNS = {"+": Outcome.HEALTHY, "-": Outcome.FAILED, "?": Outcome.UNKNOWN}
+SIGNS = {"+": Outcome.HEALTHY, "~": Outcome.DEGRADED, "-": Outcome.FAILED, "?": Outcome.UNKNOWN}
 _batch = count(1)
 
 
@@ -27,7 +27,12 @@ def at(slot: float) -> datetime:
 
 
 def definition(
-    service_id: str = "id-recognition", *, version: int = 1, is_active: bool = True, created_at: datetime = START
+    service_id: str = "id-recognition",
+    *,
+    version: int = 1,
+    is_active: bool = True,
+    created_at: datetime = START,
+    regions: tuple[str, ...] = (),
 ) -> ServiceDefinition:
     """Return a definition with thresholds of 2."""
     return ServiceDefinition(
@@ -41,6 +46,7 @@ def definition(
         failure_threshold=2,
         recovery_threshold=2,
         is_active=is_active,
+        regions=regions,
         created_at=created_at,
         updated_at=created_at,
         version=version,
@@ -50,13 +56,16 @@ def definition(
 def results(
     pattern: str, *, first: int = 0, service_id: str = "id-recognition", region: str = "eu", start: datetime = START
 ) -> list[CheckResult]:
-    """Return results of the slots from `first` on: + healthy, - failed, ? unknown. Response times differ, so that orders would show."""
+    """Return results of the slots from `first` on: + healthy, ~ degraded, - failed, ? unknown.
+
+    Response times differ, so that orders would show.
+    """
     return [_result(SIGNS[sign], slot, service_id, region, start) for slot, sign in enumerate(pattern, start=first)]
 
 
 def _result(outcome: Outcome, slot: int, service_id: str, region: str, start: datetime) -> CheckResult:
     moment = start + timedelta(milliseconds=slot * INTERVAL_MS)
-    failed = outcome is Outcome.FAILED
+    failed, degraded = outcome is Outcome.FAILED, outcome is Outcome.DEGRADED
     return CheckResult(
         id=check_id(service_id, region, moment),
         service_id=service_id,
@@ -66,11 +75,20 @@ def _result(outcome: Outcome, slot: int, service_id: str, region: str, start: da
         outcome=outcome,
         response_time_ms=None if outcome is Outcome.UNKNOWN else 10.0 + (slot * 7919) % 1000 / 7,
         status_code=503 if failed else 200,
-        error_type=ErrorType.HTTP_ERROR if failed else None,
-        error_message="503 Service Unavailable\x00" if failed else None,
+        error_type=ErrorType.HTTP_ERROR if failed else ErrorType.ASSERTION_FAILED if degraded else None,
+        error_message="503 Service Unavailable\x00" if failed else "slower than 500 ms" if degraded else None,
+        evidence="a failing answer\x00" if failed else None,
+        details={"loss": 0.5, "\x00": ["\x00"]} if degraded else {},
         endpoint="http://127.0.0.1:9/",
         method="GET",
     )
+
+
+def confirmation(one: CheckResult, *, attempt: int, after_ms: int) -> CheckResult:
+    """Return what a confirmation found, so long after the slot of `one`, with the same outcome."""
+    due = one.scheduled_at + timedelta(milliseconds=after_ms)
+    changes = {"id": check_id(one.service_id, one.region, due), "scheduled_at": due, "checked_at": due, "attempt": attempt}
+    return one.model_copy(update=changes)
 
 
 def batch(found: Iterable[CheckResult], *, sent: datetime = START) -> Event[CheckBatchV1]:

@@ -10,10 +10,19 @@ from uuid import uuid4
 import aio_pika
 import pytest
 
-from services.aggregator.consumers import Storing, Wiring, answer, subscribe_checks, subscribe_events, waiting, watch_silence
+from services.aggregator.consumers import (
+    Storing,
+    Wiring,
+    answer,
+    subscribe_calls,
+    subscribe_checks,
+    subscribe_events,
+    waiting,
+    watch_silence,
+)
 from shared.clock import utc_now
 from shared.consuming import consuming, open_consumer
-from shared.contracts.checks import CheckBatchV1
+from shared.contracts.checks import CallBatchV1, CheckBatchV1
 from shared.contracts.codes import Status
 from shared.contracts.commands import STATUS_OVERVIEW, UPTIME_READ, Nothing, UptimeQuery
 from shared.contracts.envelope import Event
@@ -24,8 +33,9 @@ from shared.health import Health
 from shared.messaging import Outgoing, Publisher, open_publisher
 from shared.outbox import relaying
 from shared.rpc import Refused, open_client
-from shared.topology import AGGREGATOR_CHECKS, CHECKS, EVENTS
+from shared.topology import AGGREGATOR_CALLS, AGGREGATOR_CHECKS, CHECKER_WATCH_LOG, CHECKS, EVENTS
 from tests.integration.aggregator.story import batch, definition, results
+from tests.integration.aggregator.test_quality import calls
 from tests.servers import Vhost
 from tests.waiting import until
 
@@ -43,6 +53,7 @@ async def aggregator(pool: Pool, vhost: Vhost, *, receiving: bool = True) -> Asy
         wiring = Wiring(consumer, pool, relay, utc_now, Storing())
         if receiving:
             subscribe_checks(wiring, max_messages=20, max_wait_s=0.02)
+            subscribe_calls(wiring)
             subscribe_events(wiring)
             answer(wiring)
         await stack.enter_async_context(consuming(consumer))
@@ -69,7 +80,7 @@ async def heard(vhost: Vhost) -> AsyncIterator[list[dict[str, object]]]:
         yield found
 
 
-async def send(publisher: Publisher, event: Event[CheckBatchV1]) -> None:
+async def send(publisher: Publisher, event: Event[CheckBatchV1] | Event[CallBatchV1]) -> None:
     await publisher.publish(Outgoing(CHECKS, event.type, encode(event), str(event.id), event.correlationid))
 
 
@@ -154,6 +165,27 @@ async def test_a_backlog_is_not_silence(pool: Pool, vhost: Vhost) -> None:
 
     assert (sum(silent), silent[:6]) == (1, [0] * 6), "said once, and not before this process had listened for long enough"
     assert await pool.fetchval("select status from status_interval where ended_at is null") == "nd"
+
+
+async def test_reported_calls_reach_the_aggregator_and_nobody_else(pool: Pool, vhost: Vhost) -> None:
+    async with aggregator(pool, vhost) as wiring:
+        one = calls(3)
+        for _ in range(2):
+            await send(wiring.consumer.publisher, one)
+        await send(wiring.consumer.publisher, batch(results("+", start=BEGAN)))
+
+        async def kept() -> bool:
+            return bool(await pool.fetchval("select count(*) = 3 from api_response_times where source = 'reported'"))
+
+        await until(kept, within_s=10, what="three calls are kept")
+        await until(counted(pool, 1), within_s=10, what="the check is counted")
+        channel = await (await wiring.consumer.broker.connect()).channel()
+        waiting_ = {
+            name: (await channel.declare_queue(name, passive=True)).declaration_result.message_count
+            for name in (CHECKER_WATCH_LOG.name, AGGREGATOR_CALLS.name)
+        }
+
+    assert waiting_ == {CHECKER_WATCH_LOG.name: 1, AGGREGATOR_CALLS.name: 0}, "the checker's log has the check, not the calls"
 
 
 async def test_what_waits_is_unknown_without_the_broker(vhost: Vhost) -> None:
