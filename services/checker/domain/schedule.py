@@ -42,9 +42,21 @@ def first_slot(now_ms: int, *, created_ms: int, done_ms: int | None, phase_ms: i
     return next_slot(done_ms, phase_ms=phase_ms, interval_ms=interval_ms)
 
 
+def slot_after(done_ms: int, *, created_ms: int, phase_ms: int, interval_ms: int) -> int:
+    """Return the first slot after the last one done, by whomever: what to begin with where somebody else's work is taken over."""
+    return max(next_slot(done_ms, phase_ms=phase_ms, interval_ms=interval_ms), created_ms)
+
+
 def due_slot(slot_ms: int, now_ms: int, *, phase_ms: int, interval_ms: int) -> tuple[int, int]:
-    """Return the slot to check now and how many were skipped: what is more than one interval late is not made up for."""
+    """Return the slot to check now and how many were missed: what is more than one interval late is not made up for."""
     if now_ms - slot_ms <= interval_ms:
         return slot_ms, 0
     newest = slot_at(now_ms, phase_ms=phase_ms, interval_ms=interval_ms)
-    return newest, max(1, (newest - slot_ms) // interval_ms)
+    # A first slot may lie between two aligned ones: it counts as one of its own.
+    return newest, 1 + (newest - slot_ms - 1) // interval_ms
+
+
+def missed_slots(slot_ms: int, newest_ms: int, *, interval_ms: int, most: int) -> list[int]:
+    """Return the slots from `slot_ms` on that come before `newest_ms`, in order; where they are more than `most`, the newest of them."""
+    aligned = range(newest_ms - interval_ms, slot_ms, -interval_ms)[:most]
+    return [*([slot_ms] if len(aligned) < most else []), *reversed(aligned)]

@@ -11,7 +11,7 @@ from itertools import pairwise
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes.engine import EngineStopped
 from services.checker.probes.http import HttpOptions
-from services.checker.scheduler import BROKEN, SKIPPED, Check, Scheduler
+from services.checker.scheduler import BROKEN, MISSED, MISSED_EACH, Check, Scheduler
 from shared.clock import utc_now
 from shared.contracts.codes import Outcome
 from tests.waiting import until
@@ -107,17 +107,27 @@ async def test_a_removed_service_is_checked_no_more() -> None:
         assert len(late) <= 1  # the one that ran at that moment
 
 
-async def test_slots_lost_to_a_jump_of_the_clock_are_counted_and_not_reported() -> None:
-    before = SKIPPED._value.get()  # noqa: SLF001  # a counter has no public reading
+async def test_slots_missed_while_the_machine_slept_are_told_as_unknown_counted_and_few() -> None:
+    """Seen red with missed slots passed over in silence, and with all of them told."""
+    before = MISSED._value.get()  # noqa: SLF001  # a counter has no public reading
     async with running() as bench:
         bench.scheduler.apply([target()], ())
         await bench.delivers(2)
         bench.offset = timedelta(seconds=10)
-        seen = len(bench.delivered)
-        await bench.delivers(seen + 3)
-    assert 190 <= SKIPPED._value.get() - before <= 210  # noqa: SLF001  # as above
-    assert all(check.measurement.outcome is Outcome.HEALTHY for check in bench.delivered)
-    assert len(bench.delivered) < 50
+        await until(lambda: healthy_after(bench, MISSED_EACH), within_s=5, what="checks after the sleep")
+    missed = [check for check in bench.delivered if check.measurement.outcome is not Outcome.HEALTHY]
+    assert 190 <= MISSED._value.get() - before <= 210  # noqa: SLF001  # as above
+    assert {(check.measurement.outcome, check.measurement.error_message) for check in missed} == {
+        (Outcome.UNKNOWN, "not checked: the slot was missed")
+    }
+    assert len(missed) == MISSED_EACH
+    slots = [check.slot_ms for check in bench.delivered]
+    assert slots == sorted(set(slots))
+    assert missed[-1].slot_ms - missed[0].slot_ms == 50 * (MISSED_EACH - 1)
+
+
+async def healthy_after(bench: Bench, number: int) -> bool:
+    return len(bench.delivered) > number and bench.delivered[-1].measurement.outcome is Outcome.HEALTHY
 
 
 async def test_a_defect_of_a_probe_is_unknown_and_counted_and_the_service_goes_on_being_checked() -> None:
