@@ -5,7 +5,7 @@ under the same message id, and the receiver's inbox drops the repeat.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,11 @@ SEND_S = 15.0
 DRAIN_S = 3.0
 
 SQL_APPEND = "insert into outbox (event_id, type, correlation_id, body) values ($1, $2, $3, $4)"
+SQL_APPEND_MANY = """
+insert into outbox (event_id, type, correlation_id, body)
+select event_id, type, correlation_id, body
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) with ordinality as one (event_id, type, correlation_id, body, place)
+ order by place"""
 SQL_CLAIM = "select position, event_id, type, correlation_id, body from outbox order by position limit $1 for update skip locked"
 SQL_SENT = "delete from outbox where event_id = any($1::uuid[])"
 
@@ -36,6 +41,12 @@ log = logger(__name__)
 async def append(conn: Connection, event: Event[Any]) -> None:
     """Say `event` if, and only if, the caller's transaction commits."""
     await conn.execute(SQL_APPEND, event.id, event.type, event.correlationid, encode(event).decode())
+
+
+async def append_many(conn: Connection, events: Sequence[Event[Any]]) -> None:
+    """Say `events` in their order if, and only if, the caller's transaction commits."""
+    rows = [(event.id, event.type, event.correlationid, encode(event).decode()) for event in events]
+    await conn.execute(SQL_APPEND_MANY, *(list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], []))
 
 
 class Relay:

@@ -136,6 +136,10 @@ class Sealer:
         return [self._reseal(one) for one in value] if isinstance(value, list) else value
 
 
+NO_KEYS = Sealer()
+"""What an installation without keys has: nothing can be sealed."""
+
+
 def is_sealed(value: object) -> bool:
     """Say whether a stored value is a sealed secret."""
     return (

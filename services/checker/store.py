@@ -1,12 +1,12 @@
 """The checker's SQL, each statement beside the function that means it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.checker.domain.definition import Definition
+from services.checker.domain.definition import FIELDS, Definition
 from shared.contracts.checks import CheckResult
 from shared.contracts.codes import Outcome
 from shared.database import Connection
@@ -19,6 +19,7 @@ COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoin
        options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
 
 SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 returning revision"
+SQL_HOLD = "select from definitions_revision for update"
 SQL_REVISION = "select revision from definitions_revision"
 SQL_CHANGED = f"select {COLUMNS} from services where revision > $1 order by revision"
 SQL_LIST = f"select {COLUMNS} from services where removed_at is null order by id"
@@ -28,7 +29,12 @@ SQL_SAVE = f"""
 insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
                       failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms,
                       regions, assertions, revision)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+select id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
+       failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms, regions, assertions, $2
+  from jsonb_to_recordset($1) as one (
+       id text, name text, display_name text, display_name_ko text, description text, kind text, endpoint_url text,
+       check_interval integer, timeout integer, failure_threshold integer, recovery_threshold integer, is_active boolean,
+       options jsonb, metadata jsonb, retry_interval_ms integer, degraded_after_ms integer, regions text[], assertions jsonb)
 on conflict (id) do update set
     name = excluded.name, display_name = excluded.display_name, display_name_ko = excluded.display_name_ko,
     description = excluded.description, kind = excluded.kind, endpoint_url = excluded.endpoint_url,
@@ -38,10 +44,17 @@ on conflict (id) do update set
     regions = excluded.regions, assertions = excluded.assertions, revision = excluded.revision, version = services.version + 1,
     created_at = case when services.removed_at is null then services.created_at else now() end, removed_at = null
 returning {COLUMNS}"""
+SQL_FREE_NAMES = "update services set name = chr(1) || id where id = any($1)"
 SQL_REMOVE = f"""
-update services set removed_at = now(), revision = $2, version = version + 1
- where id = $1 and removed_at is null returning {COLUMNS}"""
-SQL_APPLY_STATUS = "update services set status = $2, status_version = $3 where id = $1 and status_version < $3"
+update services set removed_at = now(), revision = $2, version = version + 1, options = '{{}}'
+ where id = any($1) and removed_at is null returning {COLUMNS}"""
+SQL_SEALED = "select id, options from services where options <> '{}' order by id"
+SQL_RESEAL = """
+update services set options = one.options from jsonb_to_recordset($1) as one (id text, options jsonb)
+ where services.id = one.id"""
+SQL_APPLY_STATUS = """
+with next as (update statuses_revision set revision = revision + 1 returning revision)
+update services set status = $2, status_version = $3, status_revision = next.revision from next where id = $1 and status_version < $3"""
 SQL_WRITE_LOGS = """
 insert into watch_server_logs (id, service_id, region, scheduled_at, checked_at, is_healthy, response_time, status_code,
                                error_type, error_message, metadata)
@@ -81,6 +94,11 @@ async def next_revision(conn: Connection) -> int:
     return int(await conn.fetchval(SQL_NEXT_REVISION))
 
 
+async def hold(conn: Connection) -> None:
+    """Take the turn without counting up: what is read from now on is what will be changed, if anything is."""
+    await conn.execute(SQL_HOLD)
+
+
 async def revision(conn: Connection) -> int:
     """Return the newest committed revision."""
     return int(await conn.fetchval(SQL_REVISION))
@@ -107,37 +125,30 @@ async def name_taken(conn: Connection, name: str, *, besides: str) -> bool:
     return await conn.fetchval(SQL_NAME_TAKEN, name, besides) is not None
 
 
-async def save(conn: Connection, one: Definition, *, revision_: int) -> Stored:
-    """Write a definition, new or changed; its version grows by one. A removed one comes back, created anew."""
-    row = await conn.fetchrow(
-        SQL_SAVE,
-        one.id,
-        one.name,
-        one.display_name,
-        one.display_name_ko,
-        one.description,
-        one.kind,
-        one.endpoint_url,
-        one.check_interval,
-        one.timeout,
-        one.failure_threshold,
-        one.recovery_threshold,
-        one.is_active,
-        one.options,
-        one.metadata,
-        one.retry_interval_ms,
-        one.degraded_after_ms,
-        list(one.regions),
-        list(one.assertions),
-        revision_,
-    )
-    return _stored(row)
+async def save(conn: Connection, wanted: Sequence[Definition], *, revision_: int) -> list[Stored]:
+    """Write definitions, new or changed; the version of each grows by one. A removed one comes back, created anew."""
+    rows = [{name: getattr(one, name) for name in FIELDS} for one in wanted]
+    return [_stored(row) for row in await conn.fetch(SQL_SAVE, rows, revision_)]
 
 
-async def remove(conn: Connection, service_id: str, *, revision_: int) -> Stored | None:
-    """Mark a definition as removed; None if there is none, or it is removed already."""
-    row = await conn.fetchrow(SQL_REMOVE, service_id, revision_)
-    return None if row is None else _stored(row)
+async def free_names(conn: Connection, service_ids: Sequence[str]) -> None:
+    """Give services a name that nobody can write, so that others may take theirs: `save` gives them their new one."""
+    await conn.execute(SQL_FREE_NAMES, service_ids)
+
+
+async def remove(conn: Connection, service_ids: Sequence[str], *, revision_: int) -> list[Stored]:
+    """Mark definitions as removed, and forget their options with the secrets in them; returns those that were not removed already."""
+    return [_stored(row) for row in await conn.fetch(SQL_REMOVE, service_ids, revision_)]
+
+
+async def all_options(conn: Connection) -> dict[str, dict[str, Any]]:
+    """Return the options of every service that has some, as they are stored."""
+    return {row["id"]: row["options"] for row in await conn.fetch(SQL_SEALED)}
+
+
+async def reseal(conn: Connection, options: Mapping[str, dict[str, Any]]) -> None:
+    """Store options that are sealed anew: no change of the definitions."""
+    await conn.execute(SQL_RESEAL, [{"id": service_id, "options": one} for service_id, one in options.items()])
 
 
 async def apply_status(conn: Connection, service_id: str, status: str, version: int) -> None:
@@ -192,10 +203,7 @@ def _next_month(first: date) -> date:
     return date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
-def _stored(row: "asyncpg.Record | None") -> Stored:
-    if row is None:
-        msg = "a statement that returns its row returned none"
-        raise LookupError(msg)
+def _stored(row: "asyncpg.Record") -> Stored:
     fields: dict[str, Any] = dict(row)
     beside = {name: fields.pop(name) for name in BESIDE}
     for name in ("regions", "assertions"):

@@ -1,18 +1,31 @@
 """What can be asked of the checker. Each is one transaction of the caller's: load, decide, save, append to the outbox."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import asyncio
+from collections.abc import Container, Sequence
+from typing import Any
 
-from services.checker import store
-from services.checker.assertions import read_assertions
-from services.checker.domain.definition import Definition, Rejected, amend, define
+from services.checker import plans, store
+from services.checker.domain.definition import FIELDS, Definition, Rejected
 from services.checker.domain.hosts import HostRules
-from services.checker.domain.kinds import Flaw, Language
+from services.checker.domain.kinds import Flaw
+from services.checker.drafts import LANGUAGE, Terms, accept, amended
 from services.checker.probes import KINDS
+from services.checker.secrets import NO_KEYS, CannotUnseal, Sealer, has_secrets, mask
 from services.checker.store import Stored
 from shared import outbox
 from shared.contracts.checks import CheckBatchV1
-from shared.contracts.commands import FieldProblem, Problem, ServiceDraft, ServicePatch, ServiceRef, Services
+from shared.contracts.commands import (
+    FieldProblem,
+    KindDescription,
+    Kinds,
+    Plan,
+    Problem,
+    ServiceDraft,
+    ServicePatch,
+    ServiceRef,
+    Services,
+    ServiceSet,
+)
 from shared.contracts.envelope import Event, Payload
 from shared.contracts.registry import make_event
 from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
@@ -21,51 +34,69 @@ from shared.database import Connection
 from shared.rpc import Refused
 from shared.telemetry import correlation_id, logger
 
+__all__ = ["LANGUAGE", "CannotUnseal"]
+
 SOURCE = "/checker"
-LANGUAGE = Language(KINDS, read_assertions)
 log = logger(__name__)
 
 
-async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules) -> ServiceDefinition:
+async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules, sealer: Sealer = NO_KEYS) -> ServiceDefinition:
     """Begin to check a service. Raises `Refused`: 422 for a definition that cannot work, 409 for an id or a name that is taken."""
-    wanted = _accepted(define(draft.definition, rules, LANGUAGE))
+    wanted = accepted(accept(draft.definition, Terms(rules, sealer)))
     revision = await store.next_revision(conn)
     present = await store.get(conn, wanted.id)
     taken = [Flaw("id", "is taken by another service")] if present and present.removed_at is None else []
     await _refuse_taken(conn, wanted, taken)
-    stored = await store.save(conn, wanted, revision_=revision)
-    service = as_contract(stored)
-    await _say(conn, ServiceRegisteredV1(service=service), stored)
-    log.info("service created", service_id=service.id, actor=draft.actor, version=service.version)
-    return service
+    (stored,) = await store.save(conn, [wanted], revision_=revision)
+    await outbox.append(conn, _event(ServiceRegisteredV1(service=as_contract(stored)), stored))
+    log.info("service created", service_id=wanted.id, actor=draft.actor, version=stored.version)
+    return as_contract(stored)
 
 
-async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules) -> ServiceDefinition:
-    """Change some fields of a service. Raises `Refused`: 404, 422 or 409. A change that changes nothing says nothing."""
-    revision = await store.next_revision(conn)
+async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules, sealer: Sealer = NO_KEYS) -> ServiceDefinition:
+    """Change some fields of a service; a secret's mask keeps it. Raises `Refused`: 404, 422 or 409. What changes nothing says nothing."""
+    await store.hold(conn)
     present = await _present(conn, patch.id)
-    wanted = _accepted(amend(present.definition, patch.changes, rules, LANGUAGE))
+    wanted = accepted(amended(present.definition, patch.changes, Terms(rules, sealer)))
     if wanted == present.definition:
         return as_contract(present)
     await _refuse_taken(conn, wanted, [])
-    stored = await store.save(conn, wanted, revision_=revision)
-    service = as_contract(stored)
-    await _say(conn, ServiceUpdatedV1(service=service), stored)
-    log.info("service changed", service_id=service.id, actor=patch.actor, version=service.version, fields=sorted(patch.changes))
-    return service
+    (stored,) = await store.save(conn, [wanted], revision_=await store.next_revision(conn))
+    await outbox.append(conn, _event(ServiceUpdatedV1(service=as_contract(stored)), stored))
+    fields = [name for name in FIELDS if getattr(wanted, name) != getattr(present.definition, name)]
+    log.info("service changed", service_id=wanted.id, actor=patch.actor, version=stored.version, fields=fields)
+    return as_contract(stored)
 
 
 async def remove(conn: Connection, ref: ServiceRef) -> None:
-    """Stop checking a service. Removing it again changes nothing. Raises `Refused` (404) if there never was one."""
-    revision = await store.next_revision(conn)
-    stored = await store.remove(conn, ref.id, revision_=revision)
-    if stored is None:
-        if await store.get(conn, ref.id) is None:
-            raise _unknown(ref.id)
-        return
-    if stored.removed_at is not None:
-        await _say(conn, ServiceRemovedV1(service=as_contract(stored), removed_at=stored.removed_at), stored)
-    log.info("service removed", service_id=ref.id, actor=ref.actor, version=stored.version)
+    """Stop checking a service, and forget its secrets. Removing it again changes nothing. Raises `Refused` (404) if there never was one."""
+    await store.hold(conn)
+    if await store.get(conn, ref.id) is None:
+        raise _unknown(ref.id)
+    await _remove(conn, [ref.id], actor=ref.actor)
+
+
+async def apply(conn: Connection, wanted: ServiceSet, *, rules: HostRules, sealer: Sealer = NO_KEYS) -> Plan:
+    """Make the services what a set of definitions says: all of it or nothing. Applying it again changes nothing.
+
+    A definition stands for the whole of its service: what it leaves out has its default. Raises `Refused`: 422 naming every flaw by place,
+    as in "definitions.3.options.method", 409 for names that two services would have.
+    """
+    await store.hold(conn)
+    present = {stored.definition.id: stored.definition for stored in await store.all_present(conn)}
+    # On a thread, as all long work here: meanwhile checks come due.
+    definitions, flaws = await asyncio.to_thread(plans.judge_all, wanted.definitions, present, Terms(rules, sealer))
+    if flaws:
+        raise _refusal(422, "Not valid", f"{len(flaws)} fields cannot be accepted; nothing was applied.", flaws[: plans.MOST_FLAWS])
+    taken = plans.taken_names(definitions, present, prune=wanted.prune)
+    if taken:
+        raise _refusal(409, "Already exists", "Two services would have one name; nothing was applied.", taken[: plans.MOST_FLAWS])
+    found = await asyncio.to_thread(plans.compare, definitions, present, prune=wanted.prune)
+    if not wanted.dry_run and (found.saved or found.removed):
+        await _remove(conn, found.removed, actor=wanted.actor)
+        await _save_all(conn, found, present.keys())
+        log.info("definitions applied", actor=wanted.actor, saved=len(found.saved), removed=len(found.removed), of=len(definitions))
+    return Plan(changes=found.changes, applied=not wanted.dry_run)
 
 
 async def list_services(conn: Connection) -> Services:
@@ -76,6 +107,31 @@ async def list_services(conn: Connection) -> Services:
 async def get_service(conn: Connection, ref: ServiceRef) -> ServiceDefinition:
     """Return one service. Raises `Refused` (404)."""
     return as_contract(await _present(conn, ref.id))
+
+
+async def reseal(conn: Connection, sealer: Sealer) -> int:
+    """Seal every secret with the first key; return how many services have some. Changes no definition. Raises `CannotUnseal` for one."""
+    await store.hold(conn)
+    anew = {}
+    for service_id, options in (await store.all_options(conn)).items():
+        if has_secrets(options):
+            try:
+                anew[service_id] = sealer.reseal(options)
+            except CannotUnseal as error:
+                msg = f"{service_id}: {error}"
+                raise CannotUnseal(msg) from None
+    await store.reseal(conn, anew)
+    return len(anew)
+
+
+def kinds() -> Kinds:
+    """Return every kind of check, described for people, forms and editors."""
+    return Kinds(
+        kinds=tuple(
+            KindDescription(name=one.name, title=one.title, endpoint=one.endpoint, options=dict(one.schema), sources=tuple(one.sources))
+            for one in KINDS.values()
+        )
+    )
 
 
 async def apply_status(conn: Connection, event: Event[ServiceStatusChangedV1]) -> None:
@@ -92,16 +148,40 @@ async def write_down(conn: Connection, batches: Sequence[Event[CheckBatchV1]]) -
 
 
 def as_contract(stored: Stored) -> ServiceDefinition:
-    """Return a stored definition as everybody may know it."""
-    return ServiceDefinition.model_validate(
-        {**asdict(stored.definition), "created_at": stored.created_at, "updated_at": stored.updated_at, "version": stored.version}
-    )
+    """Return a stored definition as everybody may know it: secrets masked."""
+    values = {name: getattr(stored.definition, name) for name in FIELDS}
+    values |= {"options": mask(stored.definition.options), "version": stored.version}
+    return ServiceDefinition.model_validate({**values, "created_at": stored.created_at, "updated_at": stored.updated_at})
 
 
-def _accepted(judged: Definition | Rejected) -> Definition:
+def accepted(judged: Definition | Rejected) -> Definition:
+    """Return a definition that was accepted. Raises `Refused` (422) with everything that is wrong."""
     if isinstance(judged, Definition):
         return judged
     raise _refusal(422, "Not valid", "The definition cannot work.", judged.flaws)
+
+
+async def _save_all(conn: Connection, found: plans.Differences, present: Container[str]) -> None:
+    await store.free_names(conn, found.renamed)
+    saved = await store.save(conn, found.saved, revision_=await store.next_revision(conn))
+
+    def events() -> list[Event[Any]]:
+        whats = [(ServiceUpdatedV1 if one.definition.id in present else ServiceRegisteredV1, one) for one in saved]
+        return [_event(what(service=as_contract(one)), one) for what, one in whats]
+
+    await outbox.append_many(conn, await asyncio.to_thread(events))
+
+
+async def _remove(conn: Connection, service_ids: Sequence[str], *, actor: str) -> None:
+    if not service_ids:
+        return
+    removed = await store.remove(conn, service_ids, revision_=await store.next_revision(conn))
+    events = [
+        _event(ServiceRemovedV1(service=as_contract(one), removed_at=one.removed_at), one) for one in removed if one.removed_at is not None
+    ]
+    await outbox.append_many(conn, events)
+    for one in removed:
+        log.info("service removed", service_id=one.definition.id, actor=actor, version=one.version)
 
 
 async def _refuse_taken(conn: Connection, wanted: Definition, taken: list[Flaw]) -> None:
@@ -127,8 +207,7 @@ def _refusal(status: int, title: str, detail: str, flaws: Sequence[Flaw]) -> Ref
     return Refused(Problem(title=title, status=status, detail=detail, errors=errors))
 
 
-async def _say(conn: Connection, what: Payload, stored: Stored) -> None:
-    event = make_event(
+def _event(what: Payload, stored: Stored) -> Event[Any]:
+    return make_event(
         what, source=SOURCE, subject=stored.definition.id, version=stored.version, at=stored.updated_at, correlation_id=correlation_id()
     )
-    await outbox.append(conn, event)
