@@ -23,17 +23,24 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Any, Literal
 
+from services.checker.domain.kinds import Source
 from services.checker.domain.target import NO_FACTS, Facts, Measurement, Target, Times, failed, not_looked
 from services.checker.probes.tools import Tools
 from services.checker.probes.trouble import OS_WORDS, OWN_TROUBLE
 from shared.contracts.codes import ErrorType, Outcome
 
 Taken = Literal["name_lookup_ms", "connect_ms", "tls_ms", "first_byte_ms"]
+Phase = Literal["name_lookup", "connect", "tls", "first_byte"]
 Wrong = OSError | EOFError
 """What networks raise; `ssl.SSLError`, `TimeoutError` and `asyncio.IncompleteReadError` are among it."""
 
 HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH = 62, 64
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h."""
+
+
+def timed(*phases: Phase) -> dict[str, Source]:
+    """Return the sources for assertions on times that a kind offers which goes through these phases."""
+    return {"response_time": Source("number"), "phase": Source("number", (*phases, "total"))}
 
 
 class Ended(Exception):  # noqa: N818  # says what happened
