@@ -25,3 +25,8 @@ class Known:
     pushes: dict[str, PushState] = field(default_factory=dict)
     statuses: dict[str, str] = field(default_factory=dict)
     as_of_ms: int = 0
+
+
+def is_stale(known: Known, now_ms: int, interval_ms: int) -> bool:
+    """Say whether the copy is too old to tell anything: 2.5 intervals and 10 s, and never more than ten minutes."""
+    return now_ms - known.as_of_ms > min(interval_ms * 5 // 2, 600_000) + 10_000
