@@ -1,14 +1,26 @@
 """Messages in, each to the one use case that it feeds. No decisions."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from services.checker import usecases
-from services.checker.domain.hosts import HostRules
+from services.checker import pushes, usecases
+from services.checker.drafts import Terms
 from shared import rpc, topology
 from shared.consuming import Consumer, subscribe, subscribe_batches
 from shared.contracts import commands
 from shared.contracts.checks import CheckBatchV1
-from shared.contracts.commands import Nothing, ServiceDraft, ServicePatch, ServiceRef, Services
+from shared.contracts.commands import (
+    Kinds,
+    Nothing,
+    Plan,
+    PushSignal,
+    PushToken,
+    ServiceDraft,
+    ServicePatch,
+    ServiceRef,
+    Services,
+    ServiceSet,
+    Trial,
+)
 from shared.contracts.envelope import Event
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import ServiceStatusChangedV1
@@ -18,10 +30,13 @@ LOG_BATCHES = 50
 LOG_WAIT_S = 0.2
 
 
-def subscribe_all(consumer: Consumer, *, pool: Pool, rules: HostRules, changed: Callable[[], None]) -> None:
+Try = Callable[[ServiceDraft], Awaitable[Trial]]
+
+
+def subscribe_all(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Callable[[], None], try_once: Try) -> None:
     """Connect everything that the checker consumes. `changed` is called after a definition was changed and committed."""
     subscribe_events(consumer, pool=pool)
-    serve_commands(consumer, pool=pool, rules=rules, changed=changed)
+    serve_commands(consumer, pool=pool, terms=terms, changed=changed, try_once=try_once)
 
 
 def subscribe_events(consumer: Consumer, *, pool: Pool) -> None:
@@ -39,18 +54,18 @@ def subscribe_events(consumer: Consumer, *, pool: Pool) -> None:
     subscribe_batches(consumer, topology.CHECKER_WATCH_LOG, CheckBatchV1, on_measured, max_messages=LOG_BATCHES, max_wait_s=LOG_WAIT_S)
 
 
-def serve_commands(consumer: Consumer, *, pool: Pool, rules: HostRules, changed: Callable[[], None]) -> None:
+def serve_commands(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Callable[[], None], try_once: Try) -> None:
     """Answer what is asked on checker.rpc."""
 
     async def create(draft: ServiceDraft) -> ServiceDefinition:
         async with transaction(pool) as conn:
-            service = await usecases.create(conn, draft, rules=rules)
+            service = await usecases.create(conn, draft, rules=terms.rules, sealer=terms.sealer)
         changed()
         return service
 
     async def change(patch: ServicePatch) -> ServiceDefinition:
         async with transaction(pool) as conn:
-            service = await usecases.change(conn, patch, rules=rules)
+            service = await usecases.change(conn, patch, rules=terms.rules, sealer=terms.sealer)
         changed()
         return service
 
@@ -68,6 +83,25 @@ def serve_commands(consumer: Consumer, *, pool: Pool, rules: HostRules, changed:
         async with pool.acquire() as conn:
             return await usecases.get_service(conn, ref)
 
+    async def apply(wanted: ServiceSet) -> Plan:
+        async with transaction(pool) as conn:
+            plan = await usecases.apply(conn, wanted, rules=terms.rules, sealer=terms.sealer)
+        changed()
+        return plan
+
+    async def kinds(_: Nothing) -> Kinds:
+        return usecases.kinds()
+
+    async def signal(said: PushSignal) -> Nothing:
+        async with transaction(pool) as conn:
+            await pushes.record(conn, said)
+        changed()
+        return Nothing()
+
+    async def renew_token(ref: ServiceRef) -> PushToken:
+        async with transaction(pool) as conn:
+            return await pushes.renew_token(conn, ref)
+
     rpc.serve(
         consumer,
         commands.CHECKER_RPC,
@@ -75,7 +109,12 @@ def serve_commands(consumer: Consumer, *, pool: Pool, rules: HostRules, changed:
             commands.SERVICES_CREATE: create,
             commands.SERVICES_CHANGE: change,
             commands.SERVICES_REMOVE: remove,
+            commands.SERVICES_APPLY: apply,
+            commands.CHECKS_TRY: try_once,
+            commands.KINDS_DESCRIBE: kinds,
             commands.SERVICES_LIST: list_services,
             commands.SERVICES_GET: get_service,
+            commands.PUSH_SIGNAL: signal,
+            commands.PUSH_RENEW_TOKEN: renew_token,
         },
     )

@@ -164,6 +164,11 @@ def has_secrets(stored: Any) -> bool:  # noqa: ANN401  # JSON
     return is_sealed(stored) or any(has_secrets(one) for one in _inside(stored))
 
 
+def is_masked(written: Any) -> bool:  # noqa: ANN401  # JSON
+    """Say whether a mask stands anywhere in options that somebody wrote."""
+    return written == MASK or any(is_masked(one) for one in _inside(written))
+
+
 def _inside(value: Any) -> Iterator[Any]:  # noqa: ANN401  # JSON
     if isinstance(value, dict):
         yield from value.values()

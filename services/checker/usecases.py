@@ -44,8 +44,7 @@ async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules, sea
     """Begin to check a service. Raises `Refused`: 422 for a definition that cannot work, 409 for an id or a name that is taken."""
     wanted = accepted(accept(draft.definition, Terms(rules, sealer)))
     revision = await store.next_revision(conn)
-    present = await store.get(conn, wanted.id)
-    taken = [Flaw("id", "is taken by another service")] if present and present.removed_at is None else []
+    taken = [Flaw("id", "is taken by another service")] if await present(conn, wanted.id) else []
     await _refuse_taken(conn, wanted, taken)
     (stored,) = await store.save(conn, [wanted], revision_=revision)
     await outbox.append(conn, _event(ServiceRegisteredV1(service=as_contract(stored)), stored))
@@ -56,14 +55,14 @@ async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules, sea
 async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules, sealer: Sealer = NO_KEYS) -> ServiceDefinition:
     """Change some fields of a service; a secret's mask keeps it. Raises `Refused`: 404, 422 or 409. What changes nothing says nothing."""
     await store.hold(conn)
-    present = await _present(conn, patch.id)
-    wanted = accepted(amended(present.definition, patch.changes, Terms(rules, sealer)))
-    if wanted == present.definition:
-        return as_contract(present)
+    before = await _present(conn, patch.id)
+    wanted = accepted(amended(before.definition, patch.changes, Terms(rules, sealer)))
+    if wanted == before.definition:
+        return as_contract(before)
     await _refuse_taken(conn, wanted, [])
     (stored,) = await store.save(conn, [wanted], revision_=await store.next_revision(conn))
     await outbox.append(conn, _event(ServiceUpdatedV1(service=as_contract(stored)), stored))
-    fields = [name for name in FIELDS if getattr(wanted, name) != getattr(present.definition, name)]
+    fields = [name for name in FIELDS if getattr(wanted, name) != getattr(before.definition, name)]
     log.info("service changed", service_id=wanted.id, actor=patch.actor, version=stored.version, fields=fields)
     return as_contract(stored)
 
@@ -83,18 +82,18 @@ async def apply(conn: Connection, wanted: ServiceSet, *, rules: HostRules, seale
     as in "definitions.3.options.method", 409 for names that two services would have.
     """
     await store.hold(conn)
-    present = {stored.definition.id: stored.definition for stored in await store.all_present(conn)}
+    there = {stored.definition.id: stored.definition for stored in await store.all_present(conn)}
     # On a thread, as all long work here: meanwhile checks come due.
-    definitions, flaws = await asyncio.to_thread(plans.judge_all, wanted.definitions, present, Terms(rules, sealer))
+    definitions, flaws = await asyncio.to_thread(plans.judge_all, wanted.definitions, there, Terms(rules, sealer))
     if flaws:
         raise _refusal(422, "Not valid", f"{len(flaws)} fields cannot be accepted; nothing was applied.", flaws[: plans.MOST_FLAWS])
-    taken = plans.taken_names(definitions, present, prune=wanted.prune)
+    taken = plans.taken_names(definitions, there, prune=wanted.prune)
     if taken:
         raise _refusal(409, "Already exists", "Two services would have one name; nothing was applied.", taken[: plans.MOST_FLAWS])
-    found = await asyncio.to_thread(plans.compare, definitions, present, prune=wanted.prune)
+    found = await asyncio.to_thread(plans.compare, definitions, there, prune=wanted.prune)
     if not wanted.dry_run and (found.saved or found.removed):
         await _remove(conn, found.removed, actor=wanted.actor)
-        await _save_all(conn, found, present.keys())
+        await _save_all(conn, found, there.keys())
         log.info("definitions applied", actor=wanted.actor, saved=len(found.saved), removed=len(found.removed), of=len(definitions))
     return Plan(changes=found.changes, applied=not wanted.dry_run)
 
@@ -107,6 +106,12 @@ async def list_services(conn: Connection) -> Services:
 async def get_service(conn: Connection, ref: ServiceRef) -> ServiceDefinition:
     """Return one service. Raises `Refused` (404)."""
     return as_contract(await _present(conn, ref.id))
+
+
+async def present(conn: Connection, service_id: str) -> Definition | None:
+    """Return a definition as it is stored, secrets sealed: for this service alone. None if there is none."""
+    stored = await store.get(conn, service_id)
+    return None if stored is None or stored.removed_at is not None else stored.definition
 
 
 async def reseal(conn: Connection, sealer: Sealer) -> int:
@@ -161,12 +166,17 @@ def accepted(judged: Definition | Rejected) -> Definition:
     raise _refusal(422, "Not valid", "The definition cannot work.", judged.flaws)
 
 
-async def _save_all(conn: Connection, found: plans.Differences, present: Container[str]) -> None:
+def unreadable(error: CannotUnseal) -> Refused:
+    """Return the refusal (422) of a definition whose stored secrets cannot be read."""
+    return _refusal(422, "Not valid", "The definition cannot work.", [Flaw("options", str(error))])
+
+
+async def _save_all(conn: Connection, found: plans.Differences, there: Container[str]) -> None:
     await store.free_names(conn, found.renamed)
     saved = await store.save(conn, found.saved, revision_=await store.next_revision(conn))
 
     def events() -> list[Event[Any]]:
-        whats = [(ServiceUpdatedV1 if one.definition.id in present else ServiceRegisteredV1, one) for one in saved]
+        whats = [(ServiceUpdatedV1 if one.definition.id in there else ServiceRegisteredV1, one) for one in saved]
         return [_event(what(service=as_contract(one)), one) for what, one in whats]
 
     await outbox.append_many(conn, await asyncio.to_thread(events))
