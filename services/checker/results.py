@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from services.checker.domain.target import Times
+from services.checker.domain.target import Failure, Times
 from services.checker.scheduler import Check
 from services.checker.spool import Batch
-from shared.contracts.checks import CheckBatchV1, CheckResult, Phases, check_id
+from shared.contracts.checks import CheckBatchV1, CheckResult, FailedAssertion, Phases, check_id
 from shared.contracts.envelope import Event
 from shared.contracts.registry import encode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_PHASES = Phases()
+_NO_DETAILS: dict[str, Any] = {}
 
 
 def to_result(check: Check, region: str) -> CheckResult:
@@ -34,6 +36,10 @@ def to_result(check: Check, region: str) -> CheckResult:
         phases=_phases(found.times),
         endpoint=check.target.endpoint_url,
         method=found.method,
+        attempt=check.attempt,
+        assertions=tuple(_failed(one) for one in found.failures) if found.failures else (),
+        details=dict(found.details) if found.details else _NO_DETAILS,
+        evidence=found.evidence,
     )
 
 
@@ -44,6 +50,17 @@ def to_batch(checks: Sequence[Check], *, batch_id: UUID, region: str, checker: s
         id=batch_id, source="/checker", type=CheckBatchV1.TYPE, subject=region, time=at, correlationid=batch_id.hex, data=data
     )
     return Batch(str(batch_id), len(checks), encode(event))
+
+
+def _failed(failure: Failure) -> FailedAssertion:
+    return FailedAssertion.model_construct(
+        source=failure.source,
+        property=failure.property,
+        comparison=failure.comparison,
+        target=failure.target,
+        severity=failure.severity,
+        found=failure.found,
+    )
 
 
 def _phases(times: Times) -> Phases:

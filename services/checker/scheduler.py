@@ -293,7 +293,10 @@ class Scheduler:
 
     async def _measure(self, target: Target) -> Measurement:
         try:
-            return self._judge(await self._probe(target), target)
+            found = await self._probe(target)
+            if assertions.is_long_work(found, target):
+                return await asyncio.to_thread(self._judge, found, target)
+            return self._judge(found, target)
         except EngineStopped:
             raise
         except Exception as error:

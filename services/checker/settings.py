@@ -2,11 +2,12 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from services.checker.domain.canaries import flaw
 from services.checker.domain.hosts import HostRules, Network
 from services.checker.secrets import Sealer
 from shared.settings import ServiceSettings
@@ -18,12 +19,13 @@ def _networks(value: Any) -> Any:  # noqa: ANN401  # whatever the environment ho
     return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
 
 
-def _keys(value: Any) -> Any:  # noqa: ANN401  # whatever the environment holds
+def _parts(value: Any) -> Any:  # noqa: ANN401  # whatever the environment holds
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
-Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)]
+Canaries = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parts)]
 
 
 class CheckerSettings(ServiceSettings):
@@ -41,12 +43,24 @@ class CheckerSettings(ServiceSettings):
     spool_max_mb: int = Field(
         default=512, ge=1, description="What the spool may hold; beyond it the oldest results are given up, and counted"
     )
-    http_concurrency: int = Field(default=1000, ge=1, le=20_000, description="HTTP checks in flight at once; more wait, and get late")
+    concurrency: int = Field(
+        default=1000, ge=1, le=20_000, description="Checks in flight at once; more wait and get late. Each holds a descriptor or two"
+    )
+    per_host_concurrency: int = Field(
+        default=64, ge=1, le=20_000, description="Checks in flight at once against one host; the services on it that wait get late"
+    )
+    canaries: Canaries = Field(
+        default=(),
+        description="tcp://host:port or http(s) addresses, by comma: while none answers, results are unknown. Empty: every failure counts",
+    )
     denied_networks: Networks = Field(
         default=(), description="Networks never connected to, as in 10.0.0.0/8,fc00::/7; cloud metadata always is denied"
     )
     allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all, private ones too")
     ca_file: Path | None = Field(default=None, description="Certificate authorities that HTTPS checks trust; without it the system's")
+    raw_retention_days: int = Field(
+        default=90, ge=62, description="Days that the log of checks is kept at least; then it goes with its whole month"
+    )
     secret_keys: Keys = Field(
         default=(),
         description="Fernet keys, by comma, that seal secrets of definitions: the first seals, all unseal; without any they are refused",
@@ -56,6 +70,15 @@ class CheckerSettings(ServiceSettings):
     def host_rules(self) -> HostRules:
         """The rules that both lists make."""
         return HostRules(denied=self.denied_networks, allowed=self.allowed_networks)
+
+    @model_validator(mode="after")
+    def _sound_canaries(self) -> Self:
+        for canary in self.canaries:
+            reason = flaw(canary, self.host_rules)
+            if reason:
+                msg = f"SLA_CANARIES: {canary}: {reason}"
+                raise ValueError(msg)
+        return self
 
     @field_validator("secret_keys")
     @classmethod
