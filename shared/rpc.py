@@ -35,6 +35,8 @@ CLOCK_SKEW_S = 5.0
 """How far the clocks of asker and answerer may differ before a good request looks like one that expired."""
 METHOD_HEADER = "x-sla-method"
 REPLY_TO = "amq.rabbitmq.reply-to"
+MAX_BYTES = 15 * 1024 * 1024
+"""Of a question or an answer, below the broker's own limit (max_message_size, 16 MiB): what is longer would cost the whole channel."""
 AT_ONCE = 50
 """Unlike every work queue's prefetch: FastStream gives equal channel settings one channel, and its errors would be shared."""
 
@@ -143,10 +145,15 @@ def _problem(problem: Problem) -> dict[str, Any]:
 async def _reply(consumer: Consumer, raw: AbstractIncomingMessage, reply: dict[str, Any]) -> None:
     if not raw.reply_to:
         return
+    body = json.dumps(reply).encode()
+    if len(body) > MAX_BYTES:
+        log.error("answer too long", bytes=len(body))
+        detail = f"The answer would have {len(body)} bytes, more than {MAX_BYTES}: ask for less. What was asked for may have been done."
+        body = json.dumps(_problem(Problem(title="Too much at once", status=500, detail=detail))).encode()
     answer = Outgoing(
         exchange="",
         routing_key=raw.reply_to,
-        body=json.dumps(reply).encode(),
+        body=body,
         message_id=uuid4().hex,
         correlation_id=raw.correlation_id or "",
         content_type="application/json",
@@ -171,7 +178,13 @@ class Client:
         self._pending: dict[str, asyncio.Future[bytes]] = {}
 
     async def call(self, method: Method[Params, Result], params: Params, *, timeout_s: float = 5.0) -> Result:
-        """Ask, and return the answer. Raises `Refused` with the reason, or `NoAnswer` after `timeout_s` seconds or without a link."""
+        """Ask, and return the answer. Raises `Refused` with the reason, or `NoAnswer` after `timeout_s` seconds or without a link.
+
+        A question of more than `MAX_BYTES` is refused here (413).
+        """
+        body = params.model_dump_json().encode()
+        if len(body) > MAX_BYTES:
+            raise Refused(Problem(title="Too much at once", status=413, detail=f"{len(body)} bytes, more than {MAX_BYTES}: ask in parts."))
         channel = self._channel
         if channel is None:
             msg = f"{method.name}: no link to the broker"
@@ -181,23 +194,23 @@ class Client:
         self._pending[key] = future
         try:
             async with asyncio.timeout(timeout_s):
-                await self._ask(channel, method, params, key, timeout_s)
-                body = await future
+                await self._ask(channel, method, body, key, timeout_s)
+                answer = await future
         except TimeoutError:
             msg = f"{method.name}: no answer within {timeout_s:g} s"
             raise NoAnswer(msg, may_have_happened=True) from None
         finally:
             self._pending.pop(key, None)
-        reply = json.loads(body)
+        reply = json.loads(answer)
         if "problem" in reply:
             raise Refused(Problem.model_validate(reply["problem"]))
         return method.result.model_validate(reply["result"])
 
-    async def _ask(self, channel: AbstractChannel, method: Method[Params, Result], params: Params, key: str, timeout_s: float) -> None:
+    async def _ask(self, channel: AbstractChannel, method: Method[Params, Result], body: bytes, key: str, timeout_s: float) -> None:
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
         message = aio_pika.Message(
-            params.model_dump_json().encode(),
+            body,
             correlation_id=key,
             reply_to=REPLY_TO,
             expiration=timeout_s,

@@ -234,3 +234,24 @@ async def test_the_correlation_id_goes_along(vhost: Vhost, publisher: Publisher,
     async with answering(vhost, publisher, {WHO: say}):
         with correlated("cause-9"):
             assert (await client.call(WHO, Number(value=1))).text == "cause-9"
+
+
+async def test_what_is_too_long_is_refused_and_the_link_lives_on(vhost: Vhost, publisher: Publisher, client: Client) -> None:
+    """Seen red without either bound: the broker closed the channel, and with it every other question was lost."""
+    length = Method(ECHO.queue, "texts.length", Text, Number)
+
+    async def count(text: Text) -> Number:
+        return Number(value=len(text.text))
+
+    async def lengthen(number: Number) -> Text:
+        return Text(text="x" * number.value)
+
+    async with answering(vhost, publisher, {length: count, WHO: lengthen}):
+        under = rpc.MAX_BYTES - 100
+        assert (await client.call(length, Text(text="x" * under), timeout_s=20)).value == under
+        with pytest.raises(Refused) as question:
+            await client.call(length, Text(text="x" * rpc.MAX_BYTES), timeout_s=20)
+        with pytest.raises(Refused) as answer:
+            await client.call(WHO, Number(value=rpc.MAX_BYTES), timeout_s=20)
+        assert (question.value.problem.status, answer.value.problem.status) == (413, 500)
+        assert (await client.call(length, Text(text="short"))).value == 5
