@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from services.checker import store, usecases
-from services.checker.catalog import sort_out
 from services.checker.domain.hosts import HostRules
 from shared.contracts.checks import CheckBatchV1, CheckResult, check_id
 from shared.contracts.codes import ErrorType, Outcome, Status
@@ -132,19 +131,6 @@ async def test_revisions_become_visible_in_their_order(pool: Pool) -> None:
             known = found[-1].revision
             seen += found
     await writers
-
-
-async def test_only_what_is_active_and_not_removed_is_checked(pool: Pool) -> None:
-    await create(pool, "one")
-    await create(pool, "two", is_active=False)
-    await create(pool, "three")
-    await remove(pool, "three")
-    async with pool.acquire() as conn:
-        targets, gone = sort_out(await store.changed_since(conn, 0))
-        services = await usecases.list_services(conn)
-    assert [target.id for target in targets] == ["one"]
-    assert sorted(gone) == ["three", "two"]
-    assert [service.id for service in services.services] == ["one", "two"]
 
 
 async def test_the_copied_status_is_the_newest_and_no_change_of_the_definition(pool: Pool) -> None:
