@@ -18,12 +18,13 @@ from services.gateway.live.link import LinkedProtocol
 from services.gateway.live.ring import Ring
 from services.gateway.live.socket import keep_pinging
 from services.gateway.parts import Parts
-from services.gateway.sessions import Attempts, Sessions
+from services.gateway.sessions import Attempts, Pace, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import Door
 from services.gateway.web.page import Page
 from shared.clock import Clock, utc_now
 from shared.health import Health, serving
+from shared.messaging import Publisher, open_publisher
 from shared.rpc import Client, open_client
 from shared.runtime import background, run
 from shared.settings import load
@@ -55,7 +56,10 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     database = Database()
     await stack.enter_async_context(background(health, "database", lambda: _hold(database, settings, away)))
     client = await stack.enter_async_context(open_client(settings.broker_url.get_secret_value(), name=f"{NAME} rpc", health=away))
-    parts = _parts(settings, clock, hub, client, cache, database)
+    publisher = await stack.enter_async_context(
+        open_publisher(settings.broker_url.get_secret_value(), name=f"{NAME} publisher", health=away, timeout_s=settings.rpc_timeout_s)
+    )
+    parts = _parts(settings, clock, hub, client, publisher, cache, database)
     await stack.enter_async_context(background(health, "live", lambda: _follow(parts)))
     front = Front(parts, Page(hub, clock=clock), away)
     port = await stack.enter_async_context(serving(_http(front, settings), grace_s=HTTP_GRACE_S))
@@ -63,7 +67,9 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     return Serving(port, hub)
 
 
-def _parts(settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, cache: Cache, database: Database) -> Parts:  # noqa: PLR0917  # the wiring
+def _parts(  # noqa: PLR0917  # the wiring
+    settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, publisher: Publisher, cache: Cache, database: Database
+) -> Parts:
     return Parts(
         settings=settings,
         clock=clock,
@@ -74,6 +80,8 @@ def _parts(settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, ca
         door=Door(database, cost=settings.bcrypt_cost, session_for=timedelta(hours=settings.session_hours)),
         sessions=Sessions(database, clock=clock, cache_s=settings.session_cache_s, grace_s=settings.session_grace_s),
         attempts=Attempts(cache, most=settings.sign_in_attempts),
+        pace=Pace(cache, most=settings.push_calls_per_minute),
+        publisher=publisher,
     )
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from services.gateway.cache import Cache
 from services.gateway.database import Database
 from services.gateway.live.hub import Hub
-from services.gateway.sessions import Attempts, Sessions
+from services.gateway.sessions import Attempts, Pace, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import Door
 from shared.clock import Clock
+from shared.messaging import Publisher
 from shared.rpc import Client
 
 
@@ -25,3 +26,5 @@ class Parts:
     door: Door
     sessions: Sessions
     attempts: Attempts
+    pace: Pace
+    publisher: Publisher

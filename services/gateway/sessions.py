@@ -1,4 +1,4 @@
-"""Whose request it is, without asking the database each time; and how often somebody may try to come in."""
+"""Whose request it is, without asking the database each time; how often somebody may try to come in, or call a secret address."""
 
 import time
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from shared.database import is_transient
 
 MOST = 10_000
 ATTEMPTS_WITHIN_S = 300
+PACE_WITHIN_S = 60
 NAMES = 10
 """How many times the attempts of one name an address has, over all names."""
 
@@ -72,45 +73,77 @@ class Sessions:
 
 
 class Attempts:
-    """Counts sign-ins per user name and address, and per address over all names: shared through Redis, else in this process."""
+    """Counts sign-ins per user name and address, and per address over all names."""
 
-    def __init__(self, cache: Cache, *, most: int, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cache: Cache, *, most: int) -> None:
         """Allow `most` in five minutes for a name, `NAMES` times as many for an address."""
-        self._cache = cache
+        self._counts = Counts(cache, within_s=ATTEMPTS_WITHIN_S)
         self._most = most
-        self._timer = timer
-        self._here: dict[str, tuple[float, int]] = {}
 
     async def allowed(self, username: str, address: str) -> bool:
         """Count one more attempt; say whether it may be made."""
-        by_name = await self._count(self._key(username, address), 1)
-        by_address = await self._count(self._key("", address), 1)
+        by_name = await self._counts.add(self._key(username, address), 1)
+        by_address = await self._counts.add(self._key("", address), 1)
         return by_name <= self._most and by_address <= self._most * NAMES
 
     async def taken_back(self, username: str, address: str) -> None:
         """Count an attempt no longer that was right, or that no password was checked for."""
-        await self._count(self._key(username, address), -1)
-        await self._count(self._key("", address), -1)
+        await self._counts.add(self._key(username, address), -1)
+        await self._counts.add(self._key("", address), -1)
 
     async def succeeded(self, username: str, address: str) -> None:
         """Begin to count a name anew after a sign-in that was right; the address gets back this one."""
-        key = self._key(username, address)
-        self._here.pop(key, None)
-        await self._cache.forget(key)
-        await self._count(self._key("", address), -1)
-
-    async def _count(self, key: str, by: int) -> int:
-        here = self._count_here(key, by)
-        shared = await self._cache.count(key, within_s=ATTEMPTS_WITHIN_S, by=by)
-        return max(here, shared or 0)
+        await self._counts.forget(self._key(username, address))
+        await self._counts.add(self._key("", address), -1)
 
     def _key(self, username: str, address: str) -> str:
         return f"sla:gateway:attempts:{token_hash(f'{username}|{address}').hex()[:32]}"
 
-    def _count_here(self, key: str, by: int) -> int:
+
+class Pace:
+    """Counts the calls of secret addresses, per address called from and per secret, so that nobody can guess or flood."""
+
+    def __init__(self, cache: Cache, *, most: int) -> None:
+        """Allow `most` in a minute for a secret, `NAMES` times as many for an address: several jobs may share one."""
+        self._counts = Counts(cache, within_s=PACE_WITHIN_S)
+        self._most = most
+
+    async def allowed(self, secret: str, address: str) -> bool:
+        """Count one more call; say whether it may be made. The secret itself is kept nowhere."""
+        by_address = await self._counts.add(self._key("address", address), 1)
+        if by_address > self._most * NAMES:
+            return False
+        return await self._counts.add(self._key("secret", secret), 1) <= self._most
+
+    def _key(self, what: str, value: str) -> str:
+        return f"sla:gateway:pace:{what}:{token_hash(value).hex()[:32]}"
+
+
+class Counts:
+    """Counters that begin anew after a while: shared through Redis, else in this process."""
+
+    def __init__(self, cache: Cache, *, within_s: int, timer: Callable[[], float] = time.monotonic) -> None:
+        """Each count lasts `within_s` seconds from its first one."""
+        self._cache = cache
+        self._within_s = within_s
+        self._timer = timer
+        self._here: dict[str, tuple[float, int]] = {}
+
+    async def add(self, key: str, by: int) -> int:
+        """Count `by` more, and return how many there are."""
+        here = self._add_here(key, by)
+        shared = await self._cache.count(key, within_s=self._within_s, by=by)
+        return max(here, shared or 0)
+
+    async def forget(self, key: str) -> None:
+        """Begin anew."""
+        self._here.pop(key, None)
+        await self._cache.forget(key)
+
+    def _add_here(self, key: str, by: int) -> int:
         now = self._timer()
         began, counted = self._here.get(key, (now, 0))
-        if now - began >= ATTEMPTS_WITHIN_S:
+        if now - began >= self._within_s:
             began, counted = now, 0
         if key not in self._here and len(self._here) >= MOST:
             del self._here[next(iter(self._here))]

@@ -41,6 +41,12 @@ class GatewaySettings(ServiceSettings):
     sign_in_attempts: int = Field(
         default=10, ge=1, le=1000, description="Failed sign-ins per user name and address in five minutes before 429"
     )
+    push_calls_per_minute: int = Field(
+        default=60,
+        ge=1,
+        le=100_000,
+        description="Calls of one push address in a minute before 429; ten times as many from one network address",
+    )
     ring_events: int = Field(
         default=50_000, ge=1, le=1_000_000, description="Newest events kept for clients that come back; older offsets get a snapshot"
     )

@@ -15,11 +15,17 @@ from services.gateway import store
 from services.gateway.database import Database
 from services.gateway.domain import passwords
 from services.gateway.domain.people import Deed, Identity
+from shared.contracts.checks import CallBatchV1
 from shared.contracts.codes import Role
+from shared.contracts.envelope import Event
+from shared.contracts.registry import encode
 from shared.database import Connection, is_transient
+from shared.messaging import Outgoing, Publisher
 from shared.rpc import NoAnswer, Refused
 from shared.telemetry import correlation_id, logger
+from shared.topology import CHECKS
 
+SOURCE = "/gateway"
 BCRYPT_COST = 12
 TOKEN_BYTES = 32
 AT_ONCE = 4
@@ -182,6 +188,23 @@ async def _note_outcome(database: Database, deed_id: int, outcome: str) -> None:
             raise
         # The command itself is over: its answer must reach the person. The line keeps saying `asked`, which means just that.
         log.warning("audit line stays `asked`", deed=deed_id, outcome=outcome, reason=str(error))
+
+
+async def report_calls(publisher: Publisher, batch: CallBatchV1, *, batch_id: UUID, now: datetime) -> None:
+    """Send calls of real traffic on their way, and return when the broker has them. Raises `NotConfirmed`.
+
+    The same id twice is the same batch: the aggregator counts its calls once.
+    """
+    event = Event[CallBatchV1](
+        id=batch_id,
+        source=SOURCE,
+        type=CallBatchV1.TYPE,
+        subject=batch.service_id,
+        time=now,
+        correlationid=correlation_id(),
+        data=batch,
+    )
+    await publisher.publish(Outgoing(CHECKS, event.type, encode(event), str(event.id), event.correlationid))
 
 
 def details_of(fields: dict[str, Any]) -> dict[str, Any]:

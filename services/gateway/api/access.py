@@ -16,14 +16,24 @@ COOKIE = "sla_session"
 PUBLIC = frozenset({("GET", "/api/v1/status"), ("POST", "/api/v1/session"), ("DELETE", "/api/v1/session")})
 """Routes that need no role: what everybody may read, and the door itself."""
 
+SECRET_ADDRESSES = frozenset(
+    (method, path) for method in ("GET", "HEAD", "POST") for path in ("/api/v1/push/{token}", "/api/v1/push/{token}/{signal}")
+)
+"""Routes that are opened by the secret in their address and by nothing else: another site that made a browser call one would know it."""
+
 NEEDS: Mapping[tuple[str, str], Action] = {
     ("GET", "/api/v1/session"): Action.READ,
     ("GET", "/api/v1/services"): Action.READ,
     ("POST", "/api/v1/services"): Action.CHANGE_SERVICES,
+    ("POST", "/api/v1/services/apply"): Action.CHANGE_SERVICES,
+    ("GET", "/api/v1/kinds"): Action.READ,
+    ("POST", "/api/v1/checks/try"): Action.CHANGE_SERVICES,
     ("GET", "/api/v1/services/{service_id}"): Action.READ,
     ("PATCH", "/api/v1/services/{service_id}"): Action.CHANGE_SERVICES,
     ("DELETE", "/api/v1/services/{service_id}"): Action.CHANGE_SERVICES,
     ("GET", "/api/v1/services/{service_id}/uptime"): Action.READ,
+    ("POST", "/api/v1/services/{service_id}/push-token"): Action.CHANGE_SERVICES,
+    ("POST", "/api/v1/services/{service_id}/response-times"): Action.REPORT_CALLS,
     ("GET", "/api/v1/incidents"): Action.READ,
     ("POST", "/api/v1/incidents"): Action.HANDLE_INCIDENTS,
     ("GET", "/api/v1/incidents/{incident_id}"): Action.READ,
@@ -39,10 +49,12 @@ def parts_of(request: Request) -> Parts:
 
 async def guard(request: Request) -> None:
     """Let a request pass, or raise `ProblemError` 401 or 403. Runs before every route, before its body is read."""
+    key = (request.method, request.scope["route"].path)
+    if key in SECRET_ADDRESSES:
+        return
     headers = request.headers
     if forged(method=request.method, fetch_site=headers.get("sec-fetch-site"), origin=headers.get("origin"), host=headers.get("host")):
         raise ProblemError(403, "Forbidden", "This request was made by a page of another site.")
-    key = (request.method, request.scope["route"].path)
     if key in PUBLIC:
         return
     action = NEEDS.get(key)

@@ -2,7 +2,7 @@
 
 from fastapi import Depends, FastAPI
 
-from services.gateway.api import incidents, problems, services, session, uptime
+from services.gateway.api import applying, calls, checks, incidents, problems, push, services, session, uptime
 from services.gateway.api.access import guard
 from services.gateway.parts import Parts
 
@@ -14,6 +14,6 @@ def rest_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     problems.register(app)
-    for room in (session, services, uptime, incidents):
+    for room in (session, applying, services, checks, push, calls, uptime, incidents):
         app.include_router(room.router)
     return app

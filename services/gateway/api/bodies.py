@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -22,15 +23,24 @@ _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 B = TypeVar("B", bound=BaseModel)
 
 
-async def json_object(request: Request) -> dict[str, Any]:
+def json_object_up_to(most_bytes: int) -> Callable[[Request], Awaitable[dict[str, Any]]]:
+    """Return the dependency that gives a route its body, a JSON object of at most so many bytes."""
+
+    async def json_object(request: Request) -> dict[str, Any]:
+        return await _json_object(request, most_bytes)
+
+    return json_object
+
+
+async def _json_object(request: Request, most_bytes: int) -> dict[str, Any]:
     """Return the body, which must be a JSON object of reasonable size. Raises `ProblemError` 413, 415, 400 or 422."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(415, "Unsupported media type", "Send application/json.")
-    body = b""
+    body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > MOST_BYTES:
-            raise ProblemError(413, "Too large", f"A body takes at most {MOST_BYTES} bytes.")
+        if len(body) > most_bytes:
+            raise ProblemError(413, "Too large", f"A body takes at most {most_bytes} bytes.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -64,7 +74,7 @@ def _spelt(key: str | int) -> str:
     return _UNSTORABLE.sub(lambda bad: ascii(bad[0])[1:-1], str(key)[:100])
 
 
-Body = Annotated[dict[str, Any], Depends(json_object)]
+Body = Annotated[dict[str, Any], Depends(json_object_up_to(MOST_BYTES))]
 
 
 def read(form: type[B], body: dict[str, Any]) -> B:

@@ -10,12 +10,13 @@ class Action(StrEnum):
 
     READ = "read"
     HANDLE_INCIDENTS = "handle_incidents"
+    REPORT_CALLS = "report_calls"
     CHANGE_SERVICES = "change_services"
 
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.VIEWER: frozenset({Action.READ}),
-    Role.REPORTER: frozenset({Action.READ, Action.HANDLE_INCIDENTS}),
+    Role.REPORTER: frozenset({Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS}),
     Role.ADMIN: frozenset(Action),
 }
 

@@ -17,11 +17,12 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import create_user
 from shared.consuming import consuming, open_consumer
 from shared.contracts import commands as ask
+from shared.contracts.checks import CheckResult
 from shared.contracts.codes import IncidentStatus, OverallStatus, Priority, Role, Severity, Status
 from shared.contracts.envelope import Event, Payload
 from shared.contracts.incidents import Incident, IncidentOpenedV1, IncidentUpdate
 from shared.contracts.registry import encode, make_event
-from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1
+from shared.contracts.services import Assertion, ServiceDefinition, ServiceRegisteredV1
 from shared.contracts.status import Evidence, ServiceStatus, ServiceStatusChangedV1, SystemStatus, UptimeDay
 from shared.database import open_pool, transaction
 from shared.health import Health
@@ -107,6 +108,24 @@ def opened(one: Incident) -> Event[Any]:
     return event(IncidentOpenedV1(incident=one), str(one.id), one.version)
 
 
+def call(**more: object) -> dict[str, Any]:
+    """Return one call of real traffic, as it is reported."""
+    measured_at = datetime.now(UTC).isoformat()
+    return {"endpoint": "/v1/orders", "method": "POST", "status_code": 201, "duration_ms": 12.5, "measured_at": measured_at} | more
+
+
+def trial() -> ask.Trial:
+    """Return what a check that was tried found."""
+    checked = {"id": uuid4(), "service_id": "new-one", "region": "eu", "scheduled_at": NOW, "checked_at": NOW, "outcome": "healthy"}
+    assertion = Assertion(source="code", comparison="equals", target=200)
+    return ask.Trial(
+        result=CheckResult.model_validate(checked), assertions=(ask.AssertionVerdict(assertion=assertion, holds=True, found="200"),)
+    )
+
+
+TOKEN = "token-of-a-job-that-nobody-may-read"
+
+
 @dataclass
 class Owners:
     """What checker, aggregator and incidents answer. `silent` methods are not answered in time; `asked` says what was asked."""
@@ -154,6 +173,37 @@ class Owners:
         self.services.pop(ref.id)
         return ask.Nothing()
 
+    async def apply(self, wanted: ask.ServiceSet) -> ask.Plan:
+        self.asked.append(("apply", wanted))
+        names = {str(one["id"]) for one in wanted.definitions}
+        changes = [ask.PlannedChange(id=one, action=ask.PlannedAction.CREATE) for one in sorted(names - set(self.services))]
+        if wanted.prune:
+            changes += [ask.PlannedChange(id=one, action=ask.PlannedAction.REMOVE) for one in sorted(set(self.services) - names)]
+        if not wanted.dry_run:
+            self.services = {one: self.services.get(one, definition(one)) for one in names} | (
+                {} if wanted.prune else {one: service for one, service in self.services.items() if one not in names}
+            )
+        return ask.Plan(changes=tuple(changes), applied=not wanted.dry_run)
+
+    async def try_once(self, draft: ask.ServiceDraft) -> ask.Trial:
+        self.asked.append(("try", draft))
+        return trial()
+
+    async def kinds(self, _params: object) -> ask.Kinds:
+        return ask.Kinds(kinds=(ask.KindDescription(name="tcp", title="TCP", endpoint="tcp://host:port", options={}, sources=()),))
+
+    async def push(self, signal: ask.PushSignal) -> ask.Nothing:
+        self.asked.append(("push", signal))
+        if "push" in self.silent:
+            raise Refused(ask.Problem(title="Not available", status=503, detail="The database is away."))
+        if signal.token != TOKEN:
+            raise Refused(ask.Problem(title="Not found", status=404, detail=f"{signal.token} is nobody's"))
+        return ask.Nothing()
+
+    async def renew(self, ref: ask.ServiceRef) -> ask.PushToken:
+        self.asked.append(("renew", ref))
+        return ask.PushToken(service_id=ref.id, token=TOKEN)
+
     async def uptime(self, query: ask.UptimeQuery) -> ask.Uptime:
         self.asked.append(("uptime", query))
         day = UptimeDay(
@@ -198,6 +248,11 @@ class Owners:
                 ask.SERVICES_CREATE: self.create,
                 ask.SERVICES_CHANGE: self.change,
                 ask.SERVICES_REMOVE: self.remove,
+                ask.SERVICES_APPLY: self.apply,
+                ask.CHECKS_TRY: self.try_once,
+                ask.KINDS_DESCRIBE: self.kinds,
+                ask.PUSH_SIGNAL: self.push,
+                ask.PUSH_RENEW_TOKEN: self.renew,
             },
             ask.AGGREGATOR_RPC: {ask.STATUS_OVERVIEW: self.overview, ask.UPTIME_READ: self.uptime},
             ask.INCIDENTS_RPC: {

@@ -19,8 +19,8 @@ from shared.contracts.codes import IncidentStatus, Role, Severity, Status
     ("role", "allowed"),
     [
         (Role.VIEWER, {Action.READ}),
-        (Role.REPORTER, {Action.READ, Action.HANDLE_INCIDENTS}),
-        (Role.ADMIN, {Action.READ, Action.HANDLE_INCIDENTS, Action.CHANGE_SERVICES}),
+        (Role.REPORTER, {Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS}),
+        (Role.ADMIN, {Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS, Action.CHANGE_SERVICES}),
     ],
 )
 def test_each_role_may_do_exactly_this(role: Role, allowed: set[Action]) -> None:
