@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infra.ops import commands_data, commands_demo, commands_stack, envfile, programs, stack
+from infra.ops import commands_data, commands_demo, commands_secrets, commands_stack, envfile, programs, stack
 from infra.ops.errors import OpsError
 from shared.runtime import CannotStart
 from shared.settings import USAGE_ERROR, TelemetrySettings
@@ -19,6 +19,7 @@ app.add_typer(commands_stack.app, name="stack")
 app.add_typer(commands_data.database, name="db")
 app.add_typer(commands_data.users, name="user")
 app.add_typer(commands_data.dead_letters, name="dead")
+app.add_typer(commands_secrets.secrets, name="secrets")
 app.command("demo")(commands_demo.demo)
 app.command("demo-target")(commands_demo.demo_target)
 

@@ -56,7 +56,7 @@ class Seeded:
 async def seed(admin_url: str, passwords: Mapping[str, str], targets: Mapping[str, str]) -> Seeded:
     """Make what is missing; `targets` holds the address to check by service id. Raises OpsError."""
     made = Seeded()
-    async with _as_service(admin_url, "checker", passwords) as conn:
+    async with as_service(admin_url, "checker", passwords) as conn:
         # Only its rules about hosts are of interest here; where its database is was said already.
         settings = CheckerSettings(database_url=SecretStr(admin_url), broker_url=SecretStr(""))
         present = {row["id"] for row in await conn.fetch(SQL_SERVICE_IDS)}
@@ -64,7 +64,7 @@ async def seed(admin_url: str, passwords: Mapping[str, str], targets: Mapping[st
             if service not in present:
                 await _create_service(conn, service, url, settings)
                 made.services.append(service)
-    async with _as_service(admin_url, "gateway", passwords) as conn:
+    async with as_service(admin_url, "gateway", passwords) as conn:
         taken = {row["username"] for row in await conn.fetch(SQL_USERNAMES)}
         for one in Role:
             if one.value not in taken:
@@ -75,7 +75,7 @@ async def seed(admin_url: str, passwords: Mapping[str, str], targets: Mapping[st
 async def reset_password(admin_url: str, passwords: Mapping[str, str], username: str) -> str:
     """Give a user a new generated password and return it; their sessions end. Raises OpsError if there is no such user."""
     password = new_password()
-    async with _as_service(admin_url, "gateway", passwords) as conn:
+    async with as_service(admin_url, "gateway", passwords) as conn:
         try:
             await gateway.reset_password(conn, username=username, password=password)
         except gateway.NoSuchUser as error:
@@ -122,7 +122,7 @@ async def _create_user(conn: Connection, one: Role) -> str:
 
 
 @asynccontextmanager
-async def _as_service(admin_url: str, service: str, passwords: Mapping[str, str]) -> AsyncIterator[Connection]:
+async def as_service(admin_url: str, service: str, passwords: Mapping[str, str]) -> AsyncIterator[Connection]:
     """Connect as the service itself: what it may not do, the seed does not do either."""
     url = with_credentials(admin_url, user=role(service), password=passwords[service])
     health = Health("seed")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.checker.domain.canaries import flaw
 from services.checker.domain.hosts import HostRules, Network
@@ -28,7 +28,33 @@ Canaries = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parts)]
 
 
-class CheckerSettings(ServiceSettings):
+class SecretSettings(BaseSettings):
+    """What secrets of definitions are sealed with."""
+
+    model_config = SettingsConfigDict(env_prefix="SLA_", extra="ignore", frozen=True)
+
+    secret_keys: Keys = Field(
+        default=(),
+        description="Fernet keys, by comma, that seal secrets of definitions: the first seals, all unseal; without any they are refused",
+    )
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _fits(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            Sealer(keys)
+        except ValueError:
+            msg = "has a key that is none: each is 32 random bytes in URL-safe base64"
+            raise ValueError(msg) from None
+        return keys
+
+    @property
+    def sealer(self) -> Sealer:
+        """What seals and unseals the secrets of definitions."""
+        return Sealer(self.secret_keys)
+
+
+class CheckerSettings(ServiceSettings, SecretSettings):
     """What a checker process needs to know."""
 
     region: str = Field(
@@ -61,10 +87,6 @@ class CheckerSettings(ServiceSettings):
     raw_retention_days: int = Field(
         default=90, ge=62, description="Days that the log of checks is kept at least; then it goes with its whole month"
     )
-    secret_keys: Keys = Field(
-        default=(),
-        description="Fernet keys, by comma, that seal secrets of definitions: the first seals, all unseal; without any they are refused",
-    )
 
     @property
     def host_rules(self) -> HostRules:
@@ -79,18 +101,3 @@ class CheckerSettings(ServiceSettings):
                 msg = f"SLA_CANARIES: {canary}: {reason}"
                 raise ValueError(msg)
         return self
-
-    @field_validator("secret_keys")
-    @classmethod
-    def _fits(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        try:
-            Sealer(keys)
-        except ValueError:
-            msg = "has a key that is none: each is 32 random bytes in URL-safe base64"
-            raise ValueError(msg) from None
-        return keys
-
-    @property
-    def sealer(self) -> Sealer:
-        """What seals and unseals the secrets of definitions."""
-        return Sealer(self.secret_keys)

@@ -34,7 +34,7 @@ from shared.database import Connection
 from shared.rpc import Refused
 from shared.telemetry import correlation_id, logger
 
-__all__ = ["LANGUAGE", "CannotUnseal"]
+__all__ = ["LANGUAGE", "CannotUnseal", "Sealer"]
 
 SOURCE = "/checker"
 log = logger(__name__)
