@@ -16,10 +16,11 @@ _KEY = (
 _HIDDEN: tuple[re.Pattern[str], ...] = (
     # A block of a key or certificate; one that was cut goes to the end.
     re.compile(r"(?P<before>-----BEGIN [A-Z0-9 ]{1,60}-----)(?P<value>.*?)(?P<after>-----END|\Z)", re.DOTALL),
-    # "password": "…", also with escaped quotes inside, also cut short; numbers as well.
-    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}\\?[\"']\s{{0,20}}:\s{{0,20}}\\?\")(?P<value>(?:[^\"\\]|\\.)*)(?P<after>)", re.IGNORECASE),
-    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}[\"']\s{{0,20}}:\s{{0,20}}\\?')(?P<value>(?:[^'\\]|\\.)*)(?P<after>)", re.IGNORECASE),
-    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}\\?[\"']\s{{0,20}}:\s{{0,20}})(?P<value>[^\s\"',\]}}{{\[]+)(?P<after>)", re.IGNORECASE),
+    # "password": "…", also with escaped quotes inside, also cut short; JSON within JSON; numbers as well.
+    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}\"\s{{0,20}}:\s{{0,20}}\")(?P<value>(?:[^\"\\]|\\.)*)(?P<after>)", re.IGNORECASE),
+    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}'\s{{0,20}}:\s{{0,20}}')(?P<value>(?:[^'\\]|\\.)*)(?P<after>)", re.IGNORECASE),
+    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}\\\"\s{{0,20}}:\s{{0,20}}\\\")(?P<value>[^\"\\]*)(?P<after>)", re.IGNORECASE),
+    re.compile(rf"(?P<before>{_KEY}[\w-]{{0,40}}\\?[\"']\s{{0,20}}:\s{{0,20}})(?P<value>[^\s\"',\]}}{{\[\\]+)(?P<after>)", re.IGNORECASE),
     # A header: all of its line.
     re.compile(
         r"(?P<before>\b(?:proxy-)?(?:authorization|cookie|set-cookie)\s{0,20}:[ \t]{0,20})(?P<value>[^\r\n]+)(?P<after>)", re.IGNORECASE
@@ -30,7 +31,7 @@ _HIDDEN: tuple[re.Pattern[str], ...] = (
     # A password within an address.
     re.compile(r"(?P<before>://[^\s/:@]{0,200}:)(?P<value>[^\s/@]{1,200})(?P<after>@)"),
     # A JSON Web Token (RFC 7519): two parts of base64url that begin with {", and a signature.
-    re.compile(r"(?P<before>)(?P<value>\beyJ[\w-]{4,}(?:\.[\w-]*){0,4})(?P<after>)"),
+    re.compile(r"(?P<before>)(?P<value>\beyJ[\w-]{4,}(?:\.[\w-]+){0,4})(?P<after>)"),
     # 13 to 19 digits, as cards have them, in groups or not.
     re.compile(r"(?P<before>(?<![\d.-]))(?P<value>\d(?:[ -]?\d){12,18})(?P<after>(?![\d.]))"),
 )
