@@ -4,8 +4,8 @@ The thread waits in epoll for curl's sockets and for an eventfd that the event l
 exchanges go back in batches, one wake-up of the loop each. (curl's own `select` is not used: it cannot see a descriptor above 1023.)
 Everything of curl is touched by this thread only.
 
-Known limit: curl looks names up on 20 threads of its own, a number that pycurl cannot change yet (CURLMOPT_RESOLVE_THREADS_MAX). While
-more than 20 lookups hang at once, other names wait behind them, up to their checks' timeout; literal addresses never do.
+Whoever asks for an exchange with a named host gives its addresses along (journey.py): curl's own look-ups have 20 threads for all, and a
+resolver that swallows questions would let other names wait behind them.
 """
 
 import asyncio
@@ -162,6 +162,7 @@ class Engine:
         handle = self._running.pop(curl)
         self._finished.append((handle.future, handle.ended(code, message)))
         multi.remove_handle(curl)
+        handle.tidy()
         self._idle[handle.shape].append(handle)
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:

@@ -13,7 +13,10 @@ from shared.clock import Clock, utc_now
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What probes work with: the HTTP engine, the policy of addresses, name look-ups, trusted authorities, and what is known already."""
+    """What probes work with: the HTTP engine, the policy of addresses, name look-ups, trusted authorities, and what is known already.
+
+    `proxies` are those that HTTP checks may go through, as "http://host:port".
+    """
 
     engine: Engine
     rules: HostRules
@@ -21,6 +24,7 @@ class Tools:
     names: Names = field(default_factory=Names)
     known: Known = field(default_factory=Known)
     clock: Clock = utc_now
+    proxies: frozenset[str] = frozenset()
 
 
 Probe = Callable[[Target, Tools], Awaitable[Measurement]]

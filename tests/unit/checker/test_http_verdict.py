@@ -6,15 +6,22 @@ from dataclasses import replace
 import pycurl
 import pytest
 
+from services.checker.domain.target import Measurement
 from services.checker.probes.exchange import Exchange
-from services.checker.probes.http import KIND, HttpOptions, judge
+from services.checker.probes.http import KIND, HttpOptions
+from services.checker.probes.http import judge as judge_journey
+from services.checker.probes.journey import Journey, Spent
 from shared.contracts.codes import ErrorType, Outcome
 
-DONE = Exchange(0, "", 0, 200, 0, False, None, 0.001, 0.003, 0.0, 0.010, 0.012)
+DONE = Exchange(0, "", 0, 200, False, None, 0.001, 0.003, 0.0, 0.010, 0.012)
 LOOKING_UP = replace(DONE, status=0, name_lookup=0.0, connect=0.0)
 CONNECTING = replace(DONE, status=0, connect=0.0)
 WAITING = replace(DONE, status=0)
 SECURING = replace(WAITING, secure=True)
+
+
+def judge(exchange: Exchange, options: HttpOptions, *, timeout_ms: int) -> Measurement:
+    return judge_journey(Journey(exchange), options, timeout_ms=timeout_ms)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +49,16 @@ SECURING = replace(WAITING, secure=True)
             "certificate has expired",
         ),
         (replace(WAITING, code=1), ErrorType.HTTP_ERROR, "the answer is not HTTP"),
-        (replace(WAITING, code=1, redirects=1), ErrorType.HTTP_ERROR, "redirected to something that is not HTTP"),
-        (replace(WAITING, code=47), ErrorType.HTTP_ERROR, "more than 5 redirects"),
+        (
+            replace(SECURING, code=35, message="TLS connect error: error:0A00010B:SSL routines::wrong version number"),
+            ErrorType.TLS_ERROR,
+            "wrong version number, while securing the connection",
+        ),
+        (
+            replace(SECURING, code=35, message="TLS connect error: error:0A000126:SSL routines::unexpected eof while reading"),
+            ErrorType.CONNECTION_ERROR,
+            "connection closed, while securing the connection",
+        ),
     ],
 )
 def test_a_failure_says_what_and_in_which_phase(exchange: Exchange, error_type: ErrorType, message: str) -> None:
@@ -56,6 +71,39 @@ def test_a_good_answer_has_its_phases() -> None:
     found = judge(DONE, HttpOptions(), timeout_ms=900)
     assert (found.outcome, found.status_code, found.response_time_ms) == (Outcome.HEALTHY, 200, 12.0)
     assert (found.times.name_lookup_ms, found.times.connect_ms, found.times.tls_ms, found.times.first_byte_ms) == (1.0, 2.0, None, 7.0)
+
+
+def test_phases_are_summed_over_redirects() -> None:
+    """Seen red with the last hop's alone."""
+    spent = Spent(name_lookup=0.1, connect=0.2, tls=0.3, waiting=0.4, total=1.5)
+    found = judge_journey(Journey(DONE, spent), HttpOptions(), timeout_ms=900)
+    times = found.times
+    assert (times.name_lookup_ms, times.connect_ms, times.tls_ms, times.first_byte_ms) == (101.0, 202.0, 300.0, 407.0)
+    assert found.response_time_ms == times.total_ms == 1512.0
+
+
+def test_a_redirect_that_is_not_followed_says_why() -> None:
+    found = judge_journey(Journey(replace(DONE, status=302), wrong="more than 5 redirects"), HttpOptions(), timeout_ms=900)
+    assert (found.outcome, found.error_type, found.error_message) == (Outcome.FAILED, ErrorType.HTTP_ERROR, "more than 5 redirects")
+
+
+@pytest.mark.parametrize(
+    ("exchange", "message"),
+    [
+        (replace(LOOKING_UP, code=7), "the proxy cannot be reached"),
+        (replace(LOOKING_UP, code=28), "the proxy cannot be reached"),
+        (replace(CONNECTING, code=56, connect=0.1, tunnel=407), "the proxy answered 407"),
+    ],
+)
+def test_a_proxys_trouble_is_not_the_services(exchange: Exchange, message: str) -> None:
+    """Seen red as failures."""
+    found = judge(exchange, HttpOptions(proxy="http://proxy:3128"), timeout_ms=900)
+    assert (found.outcome, found.error_message) == (Outcome.UNKNOWN, f"not checked: {message}")
+
+
+def test_a_proxy_that_does_not_get_there_is_a_failure() -> None:
+    found = judge(replace(WAITING, code=56, secure=True, tunnel=502), HttpOptions(proxy="http://proxy:3128"), timeout_ms=900)
+    assert (found.outcome, found.error_message) == (Outcome.FAILED, "the proxy could not connect, while securing the connection")
 
 
 def test_a_refused_address_teaches_nothing_about_the_service() -> None:

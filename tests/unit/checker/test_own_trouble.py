@@ -14,8 +14,9 @@ import pytest
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.target import Target
 from services.checker.probes import dial, tcp
-from services.checker.probes.exchange import Exchange, Handle, Request
+from services.checker.probes.exchange import Exchange, Handle, Request, Shape
 from services.checker.probes.http import HttpOptions, judge
+from services.checker.probes.journey import Journey
 from services.checker.probes.names import Names
 from services.checker.probes.options import NoOptions
 from shared.contracts.codes import ErrorType, Outcome
@@ -23,9 +24,17 @@ from shared.contracts.codes import ErrorType, Outcome
 if TYPE_CHECKING:
     from services.checker.probes.tools import Tools
 
-FAILED = Exchange(pycurl.E_COULDNT_CONNECT, "", 0, 0, 0, False, None, 0.001, 0.0, 0.0, 0.0, 0.0)
+FAILED = Exchange(pycurl.E_COULDNT_CONNECT, "", 0, 0, False, None, 0.001, 0.0, 0.0, 0.0, 0.0)
 OWN = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]
-OF_CURL = [pycurl.E_OUT_OF_MEMORY, pycurl.E_FAILED_INIT, pycurl.E_BAD_FUNCTION_ARGUMENT, pycurl.E_READ_ERROR, 99]
+OF_CURL = [
+    pycurl.E_OUT_OF_MEMORY,
+    pycurl.E_FAILED_INIT,
+    pycurl.E_BAD_FUNCTION_ARGUMENT,
+    pycurl.E_READ_ERROR,
+    pycurl.E_SSL_CERTPROBLEM,
+    pycurl.E_SSL_CACERT_BADFILE,
+    99,
+]
 TCP = Target("s", "tcp", "tcp://127.0.0.1:9", 60_000, 1000, NoOptions(), 0, 1)
 
 SHORT_OF_DESCRIPTORS = """
@@ -67,7 +76,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("number", OWN)
 def test_an_http_check_that_the_system_gave_no_means_for_is_unknown(number: int) -> None:
     """Seen red with these numbers among the words for failures."""
-    found = judge(replace(FAILED, os_errno=number), HttpOptions(), timeout_ms=900)
+    found = judge(Journey(replace(FAILED, os_errno=number)), HttpOptions(), timeout_ms=900)
     assert (found.outcome, found.error_type) == (Outcome.UNKNOWN, ErrorType.UNKNOWN)
     assert (found.error_message or "").startswith("not checked: this checker")
 
@@ -75,7 +84,7 @@ def test_an_http_check_that_the_system_gave_no_means_for_is_unknown(number: int)
 @pytest.mark.parametrize("code", OF_CURL)
 def test_a_code_of_curl_that_says_nothing_of_the_service_is_unknown(code: int) -> None:
     """Seen red with any unmapped code a failure."""
-    assert judge(replace(FAILED, code=code), HttpOptions(), timeout_ms=900).outcome is Outcome.UNKNOWN
+    assert judge(Journey(replace(FAILED, code=code)), HttpOptions(), timeout_ms=900).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("number", OWN)
@@ -97,7 +106,7 @@ async def test_a_socket_that_cannot_be_opened_is_kept_with_its_reason(monkeypatc
         raise OSError(errno.EMFILE, "")
 
     monkeypatch.setattr("services.checker.probes.exchange.socket", SimpleNamespace(SocketType=refuse))
-    request = Request("http://127.0.0.1:9/", "GET", 900, follow_redirects=False, max_body_bytes=1, verify_tls=True)
+    request = Request("http://127.0.0.1:9/", 900, Shape("GET"), max_body_bytes=1)
     handle = Handle(request.shape, vet=lambda _address: None, ca_file="/none")
     handle.begin(request, asyncio.get_running_loop().create_future())
     address = SimpleNamespace(family=2, socktype=1, protocol=6, addr=("127.0.0.1", 9))
