@@ -61,7 +61,7 @@ async def equipped(settings: CheckerSettings, health: Health, known: Known) -> A
     rules = settings.host_rules
     most = settings.concurrency + BESIDES
     async with open_engine(rules=rules, ca_file=ca_file(settings), most=most, on_failure=health.fail) as engine:
-        yield Tools(engine, rules, ca_file(settings), known=known)
+        yield Tools(engine, rules, ca_file(settings), known=known, proxies=frozenset(settings.allowed_proxies))
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.checker.domain.canaries import flaw
-from services.checker.domain.hosts import HostRules, Network
+from services.checker.domain.hosts import PROXY_FORM, HostRules, Network
 from services.checker.secrets import Sealer
 from shared.settings import ServiceSettings
 
@@ -25,6 +25,7 @@ def _parts(value: Any) -> Any:  # noqa: ANN401  # whatever the environment holds
 
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 Canaries = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Proxies = Annotated[tuple[Annotated[str, Field(pattern=PROXY_FORM)], ...], NoDecode, BeforeValidator(_parts)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parts)]
 
 
@@ -83,6 +84,10 @@ class CheckerSettings(ServiceSettings, SecretSettings):
         default=(), description="Networks never connected to, as in 10.0.0.0/8,fc00::/7; cloud metadata always is denied"
     )
     allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all, private ones too")
+    allowed_proxies: Proxies = Field(
+        default=(),
+        description="Proxies, as http://host:port by comma, that HTTP checks may go through; rules of networks do not reach behind them",
+    )
     ca_file: Path | None = Field(default=None, description="Certificate authorities that HTTPS checks trust; without it the system's")
     raw_retention_days: int = Field(
         default=90, ge=62, description="Days that the log of checks is kept at least; then it goes with its whole month"

@@ -26,6 +26,9 @@ NEVER: tuple[tuple[Network, str], ...] = tuple(
 )
 """Refused whatever the settings say: whoever may define a service must not thereby read the machine's cloud credentials."""
 
+PROXY_FORM = r"^http://([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}$"
+"""How a proxy is written, where one is permitted and where one is asked for: the two must be the same text."""
+
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.checker.domain.hosts import PROXY_FORM
 from services.checker.probes.exchange import NO_BODY_HEADERS, Extras
 from services.checker.probes.journey import MAX_REDIRECTS
 from services.checker.probes.options import Options
@@ -107,7 +108,7 @@ class HttpOptions(Options):
     """`auto`: HTTP/2 where a secured service offers it. `2`: nothing else will do."""
     ip_version: Literal["any", "4", "6"] = "any"
     """Which addresses of a name are tried."""
-    proxy: str | None = Field(default=None, max_length=300, pattern=r"^http://([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}$")
+    proxy: str | None = Field(default=None, max_length=300, pattern=PROXY_FORM)
     """A proxy to go through, as http://host:port; it must be among those that the installation allows (SLA_ALLOWED_PROXIES)."""
     verify_tls: bool = True
     """Whether the certificate must be trusted, in date and for the right name."""
