@@ -58,5 +58,7 @@ def due_slot(slot_ms: int, now_ms: int, *, phase_ms: int, interval_ms: int) -> t
 
 def missed_slots(slot_ms: int, newest_ms: int, *, interval_ms: int, most: int) -> list[int]:
     """Return the slots from `slot_ms` on that come before `newest_ms`, in order; where they are more than `most`, the newest of them."""
+    if slot_ms >= newest_ms:
+        return []
     aligned = range(newest_ms - interval_ms, slot_ms, -interval_ms)[:most]
     return [*([slot_ms] if len(aligned) < most else []), *reversed(aligned)]
