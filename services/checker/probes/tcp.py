@@ -57,7 +57,8 @@ async def _listen(talk: Talk, connection: "socket.socket", options: TcpOptions) 
     answer = bytearray()
     try:
         async with talk.phase("waiting for the answer", "first_byte_ms"):
-            await _more(connection, answer)
+            if not await _more(connection, answer):
+                raise talk.failure(ErrorType.CONNECTION_ERROR, "connection closed without an answer")
         async with talk.phase("reading the answer"):
             while not options.met_by(bytes(answer)):
                 await asyncio.sleep(GATHER_S)
@@ -65,8 +66,6 @@ async def _listen(talk: Talk, connection: "socket.socket", options: TcpOptions) 
                     break
     except Ended as ended:
         raise Ended(replace(ended.measurement, facts=_facts(answer))) from ended
-    if not answer:
-        raise talk.failure(ErrorType.CONNECTION_ERROR, "connection closed without an answer")
     if not options.met_by(bytes(answer)):
         return talk.unwell(ErrorType.ASSERTION_FAILED, NOT_AS_EXPECTED, facts=_facts(answer))
     return talk.healthy(facts=_facts(answer))
