@@ -1,0 +1,225 @@
+"""The timeline of a service from its outcomes: what `verdict` says of the present, said of every moment, in event time.
+
+The same rules as in verdict.py: a region turns after so many outcomes in a row, and has turned since the first of them; a gap of more than
+`silent_after` makes it unknown from the first slot that was missed. Regions are combined by the service's quorum. A pure function of the
+ordered outcomes: late ones and corrections are taken in by computing again, and a dry run is the same with other rules.
+
+Moments and slots are milliseconds since 1970, UTC.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import pairwise
+
+from services.aggregator.domain.timeline import State
+from services.aggregator.domain.verdict import Condition, Course, Observation, Standing, Thresholds
+
+
+class View(StrEnum):
+    """How a service is from one region."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a definition asks for, from `since` on. `watched`: it is active and not removed. `regions` empty: all. Times in ms."""
+
+    since: int
+    check_interval: int
+    silent_after: int
+    thresholds: Thresholds
+    quorum: str = "majority"
+    regions: frozenset[str] = frozenset()
+    watched: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How a region stood after the outcome of `slot`: what the rest can be computed from. `slot` -1: before the first."""
+
+    slot: int = -1
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def settled_before(self) -> int:
+        """Up to here nothing can change any more: a turn that is under way began later."""
+        return min([self.slot, *(one.streak_since for one in (self.standing.available, self.standing.well) if _is_turning(one))])
+
+
+def _is_turning(course: Course) -> bool:
+    """Say whether the present streak speaks against the condition: once long enough, the condition will have turned with its first."""
+    return course.streak != 0 and course.condition is not (Condition.UP if course.streak > 0 else Condition.DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How a region was from `start` up to, and without, `end`."""
+
+    start: int
+    end: int
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A state of a service with the regions that made it, from `start` up to, and without, `end`."""
+
+    start: int
+    end: int
+    state: State
+    down: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+def rules_at(rules: Sequence[Rules], at: int) -> Rules:
+    """Return the rules of a moment. `rules` ascend by `since`; what is before the first has the first's."""
+    return next((one for one in reversed(rules) if one.since <= at), rules[0])
+
+
+def view(standing: Standing) -> View:
+    """Return how a region is, by its standing."""
+    if standing.is_down:
+        return View.DOWN
+    if not standing.is_up:
+        return View.UNKNOWN
+    return View.DEGRADED if standing.degraded_since is not None else View.UP
+
+
+class _Line:
+    """A course of one region in the making: conditions, each from a moment on; a turn reaches back to its first outcome."""
+
+    def __init__(self, begin: int, course: Course) -> None:
+        self.turns: list[tuple[int, Condition]] = [(begin, course.condition)]
+        if course.since > begin:
+            # Only out of the unknown can one course turn while a streak that is older goes on against the other.
+            self.turns = [(begin, Condition.UNKNOWN), (course.since, course.condition)]
+
+    def turn(self, since: int, condition: Condition) -> None:
+        while len(self.turns) > 1 and self.turns[-1][0] >= since:
+            self.turns.pop()
+        if self.turns[-1][0] >= since:
+            self.turns[0] = (since, condition)
+        elif self.turns[-1][1] is not condition:
+            self.turns.append((since, condition))
+
+
+def region_stretches(
+    outcomes: Iterable[Observation], rules: Sequence[Rules], *, begin: Checkpoint, until: int, silent: bool
+) -> tuple[list[Stretch], list[Checkpoint]]:
+    """Return how a region was, from where `begin` is settled up to `until`, and its checkpoints: one an hour, and the last.
+
+    `outcomes` are the known ones after `begin.slot`, ascending by slot. `silent`: nothing is known any more of it by now.
+    """
+    first = begin.settled_before if begin.slot >= 0 else rules[0].since
+    available, well = _Line(first, begin.standing.available), _Line(first, begin.standing.well)
+    at, checkpoints = begin, [begin]
+    for one in outcomes:
+        now_rules = rules_at(rules, one.slot)
+        if at.slot >= 0 and _forgotten(rules, at.slot, one.slot):
+            at = _forget(at, rules, one.slot, (available, well))
+        standing = at.standing.after(one, now_rules.thresholds)
+        for line, before, after in (
+            (available, at.standing.available, standing.available),
+            (well, at.standing.well, standing.well),
+        ):
+            if after.condition is not before.condition:
+                line.turn(after.since, after.condition)
+        at = Checkpoint(one.slot, standing)
+        if one.slot // 3_600_000 > checkpoints[-1].slot // 3_600_000:
+            checkpoints.append(at)
+        else:
+            checkpoints[-1] = at
+    if at.slot >= 0 and (silent or _forgotten(rules, at.slot, until)):
+        _forget(at, rules, until, (available, well))
+    return _stretches(available, well, until), checkpoints
+
+
+def _forgotten(rules: Sequence[Rules], before: int, after: int) -> bool:
+    """Say whether what was known at one moment says nothing of another: nothing was heard for too long, or nobody listened."""
+    paused = any(not one.watched and before < one.since <= after for one in rules)
+    return paused or after - before > rules_at(rules, before).silent_after
+
+
+def _forget(at: Checkpoint, rules: Sequence[Rules], until: int, lines: tuple[_Line, _Line]) -> Checkpoint:
+    missed = min(at.slot + rules_at(rules, at.slot).check_interval, until)
+    for line in lines:
+        line.turn(missed, Condition.UNKNOWN)
+    return Checkpoint(at.slot)
+
+
+def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:
+    """Return both courses as one: degraded where it is up and not well."""
+    cuts = sorted({since for line in (available, well) for since, _ in line.turns if since < until})
+    found: list[Stretch] = []
+    for start, end in zip(cuts, [*cuts[1:], until], strict=True):
+        condition, quality = _at(available, start), _at(well, start)
+        seen = View.DEGRADED if condition is Condition.UP and quality is Condition.DOWN else View(condition.value)
+        if found and found[-1].view is seen:
+            found[-1] = replace(found[-1], end=end)
+        else:
+            found.append(Stretch(start, end, seen))
+    return found
+
+
+def _at(line: _Line, moment: int) -> Condition:
+    return next((condition for since, condition in reversed(line.turns) if since <= moment), Condition.UNKNOWN)
+
+
+def reached(quorum: str, *, down: int, known: int) -> bool:
+    """Say whether so many regions down, of those with data, make the service down. `quorum`: any, majority, all, or a number.
+
+    A number that there are not so many regions with data for is met when all of them are down.
+    """
+    if down == 0:
+        return False
+    needed = {"any": 1, "majority": known // 2 + 1, "all": known}.get(quorum)
+    return down >= (min(int(quorum), known) if needed is None else needed)
+
+
+def combined(regions: Mapping[str, Sequence[Stretch]], rules: Sequence[Rules], *, start: int, until: int) -> list[Stage]:
+    """Return the states of the service from `start` to `until`, without gaps. Regions that are not named do not count."""
+    cuts = {start, *(one.since for one in rules), *(edge for some in regions.values() for one in some for edge in (one.start, one.end))}
+    edges = [*sorted(cut for cut in cuts if start <= cut < until), until]
+    places = dict.fromkeys(regions, 0)
+    found: list[Stage] = []
+    for begin, end in pairwise(edges):
+        views = {name: _view_at(regions[name], places, name, begin) for name in sorted(regions)}
+        stage = _stage(views, rules_at(rules, begin), begin, end)
+        last = found[-1] if found else None
+        if last and (last.state, last.down, last.degraded) == (stage.state, stage.down, stage.degraded):
+            found[-1] = replace(last, end=end)
+        else:
+            found.append(stage)
+    return found
+
+
+def _view_at(stretches: Sequence[Stretch], places: dict[str, int], name: str, at: int) -> View:
+    """Return the view of a moment; moments are asked for in ascending order, so each region is walked through once."""
+    place = places[name]
+    while place < len(stretches) and stretches[place].end <= at:
+        place += 1
+    places[name] = place
+    return stretches[place].view if place < len(stretches) and stretches[place].start <= at else View.UNKNOWN
+
+
+def _stage(views: Mapping[str, View], rules: Rules, start: int, end: int) -> Stage:
+    if not rules.watched:
+        return Stage(start, end, State.INACTIVE)
+    counted = {name: one for name, one in views.items() if not rules.regions or name in rules.regions}
+    known = sum(one is not View.UNKNOWN for one in counted.values())
+    down = tuple(name for name, one in counted.items() if one is View.DOWN)
+    degraded = tuple(name for name, one in counted.items() if one is View.DEGRADED)
+    if known == 0:
+        state = State.UNKNOWN
+    elif reached(rules.quorum, down=len(down), known=known):
+        state = State.DOWN
+    elif down:
+        state = State.PARTIAL
+    else:
+        state = State.DEGRADED if degraded else State.UP
+    return Stage(start, end, state, down, degraded)
