@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes.engine import EngineStopped
@@ -17,49 +20,63 @@ from shared.contracts.codes import Outcome
 from tests.waiting import until
 
 
-def target(service_id: str = "one", *, interval_ms: int = 50) -> Target:
-    return Target(service_id, "http", "http://127.0.0.1/", interval_ms, 40, HttpOptions(), 0, 1)
+def target(service_id: str = "one", *, interval_ms: int = 50, url: str = "http://127.0.0.1/", **more: Any) -> Target:  # noqa: ANN401  # any field
+    return Target(service_id, "http", url, interval_ms, 40, HttpOptions(), 0, 1, **more)
 
 
 @dataclass(slots=True)
 class Bench:
-    """A scheduler, what it delivered, and how its probe behaves."""
+    """A scheduler, what it delivered, and how its probe behaves: what is in `held` hangs until `hold` is set."""
 
     scheduler: Scheduler = field(init=False)
     delivered: list[Check] = field(default_factory=list)
     running: Counter[str] = field(default_factory=Counter)
     most: int = 0
+    most_together: int = 0
     hold: asyncio.Event | None = None
+    held: set[str] = field(default_factory=lambda: {"one"})
     error: Exception | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
     offset: timedelta = timedelta(0)
+    places: dict[str, int] = field(default_factory=dict)
 
     async def probe(self, one: Target) -> Measurement:
         self.running[one.id] += 1
         self.most = max(self.most, self.running[one.id])
+        self.most_together = max(self.most_together, self.running.total())
         try:
             if self.error:
                 raise self.error
-            if self.hold and one.id == "one":
+            if self.hold and one.id in self.held:
                 await self.hold.wait()
-            return Measurement(Outcome.HEALTHY)
+            return Measurement(self.outcomes.pop(0) if self.outcomes else Outcome.HEALTHY)
         finally:
             self.running[one.id] -= 1
 
     def now(self) -> datetime:
         return utc_now() + self.offset
 
-    async def delivers(self, number: int) -> None:
-        async def enough() -> bool:
-            return len(self.delivered) >= number
+    def of(self, service_id: str) -> list[Check]:
+        return [check for check in self.delivered if check.target.id == service_id]
 
-        await until(enough, within_s=5, what=f"{number} checks")
+    async def delivers(self, number: int, service_id: str = "") -> None:
+        async def enough() -> bool:
+            return len(self.of(service_id) if service_id else self.delivered) >= number
+
+        await until(enough, within_s=5, what=f"{number} checks {service_id}")
+
+    async def begins(self, number: int = 1) -> None:
+        async def begun() -> bool:
+            return self.running.total() == number
+
+        await until(begun, within_s=5, what=f"{number} checks that run")
 
 
 @asynccontextmanager
 async def running(change: Callable[[Bench], None] = lambda _: None) -> AsyncIterator[Bench]:
     bench = Bench()
     change(bench)
-    bench.scheduler = Scheduler(region="r", probe=bench.probe, deliver=bench.delivered.append, clock=bench.now)
+    bench.scheduler = Scheduler(region="r", probe=bench.probe, deliver=bench.delivered.append, clock=bench.now, **bench.places)
     loop = asyncio.create_task(bench.scheduler.run())
     yield bench
     loop.cancel()
@@ -161,3 +178,163 @@ async def test_draining_drops_what_takes_too_long() -> None:
         await until(begun, within_s=5, what="the first check")
     assert bench.running["one"] == 0
     assert bench.delivered == []
+
+
+F, H, U, D = Outcome.FAILED, Outcome.HEALTHY, Outcome.UNKNOWN, Outcome.DEGRADED
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "attempts"),
+    [
+        ([F, F, H, H, H], [0, 1, 0, 1, 0]),  # down is confirmed by the first repetition, up by the second one
+        ([F, H, F, F, F], [0, 1, 0, 1, 0]),
+        ([F, U, U, F, F], [0, 1, 2, 3, 0]),
+        ([D, D, H, D, H], [0, 0, 0, 0, 0]),
+        ([U, U, H, U, H], [0, 0, 0, 0, 0]),
+    ],
+)
+async def test_what_is_in_doubt_is_repeated_between_slots(outcomes: list[Outcome], attempts: list[int]) -> None:
+    """Seen red with the next slot counted on from a repetition, and with unknown taken for a confirmation."""
+    async with running(lambda bench: setattr(bench, "outcomes", [*outcomes])) as bench:
+        now = int(bench.now().timestamp() * 1000)
+        bench.scheduler.apply([target(interval_ms=800, retry_interval_ms=30)], (), done_ms={"one": now})  # so that the first one is on time
+        await bench.delivers(5)
+    checks = bench.delivered[:5]
+    assert [check.measurement.outcome for check in checks] == outcomes
+    assert [check.attempt for check in checks] == attempts
+    slots = [check.slot_ms for check in checks]
+    assert slots == sorted(set(slots))
+    aligned = [check.slot_ms for check in checks if not check.attempt]
+    assert {later - earlier for earlier, later in pairwise(aligned)} == {800}
+    for before, after in pairwise(checks):
+        if after.attempt:
+            assert 30 <= after.slot_ms - before.slot_ms < 500
+
+
+async def test_a_hastened_service_is_checked_at_once_and_keeps_its_slots() -> None:
+    async with running() as bench:
+        bench.scheduler.apply([target(interval_ms=100_000), target("other", interval_ms=100_000)], ())
+        await bench.delivers(2)
+        hastened = bench.now()
+        bench.scheduler.hasten(["one", "nobody"])
+        await bench.delivers(3)
+        bench.scheduler.hasten(["one"])
+        await bench.delivers(4)
+    first, second, third = bench.of("one")
+    assert (first.attempt, second.attempt, third.attempt) == (0, 1, 1)
+    assert 0 <= second.slot_ms - int(hastened.timestamp() * 1000) < 1000
+    assert third.slot_ms > second.slot_ms
+    assert len(bench.of("other")) == 1
+
+
+async def test_a_running_check_is_not_hastened() -> None:
+    hold = asyncio.Event()
+    async with running(lambda bench: setattr(bench, "hold", hold)) as bench:
+        bench.scheduler.apply([target(), target("two")], ())
+        await bench.begins()
+        bench.scheduler.hasten(["one"])
+        await bench.delivers(3, "two")
+        hold.set()
+        await bench.delivers(1, "one")
+    assert bench.most == 1
+
+
+async def test_what_is_taken_over_begins_after_what_was_done_and_late_slots_are_made_up_for() -> None:
+    """Seen red with the first slot taken from the clock: what came due between two holders was lost."""
+    async with running() as bench:
+        now = int(bench.now().timestamp() * 1000)
+        bench.scheduler.apply([target(interval_ms=2_000), target("new", interval_ms=2_000)], (), done_ms={"one": now - 1_900})
+        await bench.delivers(1, "one")
+        slot = bench.of("one")[0].slot_ms
+    assert now - 1_900 < slot <= now + 100
+    assert bench.of("one")[0].attempt == 0
+
+
+async def test_released_services_run_no_more_and_it_is_told_up_to_when_they_are_done() -> None:
+    """Seen red with a running check left to itself."""
+    hold = asyncio.Event()
+    async with running(lambda bench: setattr(bench, "hold", hold)) as bench:
+        bench.scheduler.apply([target(), target("two"), target("three")], ())
+        await bench.delivers(3, "two")
+        before = bench.now()
+        covered = await bench.scheduler.released(["two", "nobody"], 5)
+        assert covered >= int(before.timestamp() * 1000) - 60  # a slot that came due just now may be owed
+        seen = len(bench.of("two"))
+        assert max(check.slot_ms for check in bench.of("two")) <= covered
+        await bench.begins()
+        covered = await bench.scheduler.released(["one"], 0.05)
+        assert bench.running["one"] == 0
+        assert covered < int(before.timestamp() * 1000)  # the slot of the check that was dropped is not done
+        await bench.delivers(len(bench.delivered) + 3)
+    assert len(bench.of("two")) == seen
+    assert bench.of("one") == []
+
+
+async def test_a_hanging_host_holds_its_places_and_delays_nobody_else() -> None:
+    """Ten services on one host hang, of which two may run: the other host's are on time. Seen red with waiting checks holding places."""
+    hold = asyncio.Event()
+
+    def slow(bench: Bench) -> None:
+        bench.hold, bench.held, bench.places = hold, {f"slow-{number}" for number in range(10)}, {"total": 4, "per_host": 2}
+
+    async with running(slow) as bench:
+        bench.scheduler.apply([target(name, url="http://slow.test/") for name in bench.held], ())
+        await bench.begins(2)
+        bench.scheduler.apply([target("quick", url="http://quick.test/")], ())
+        await bench.delivers(10, "quick")
+        assert bench.running.total() == 2
+        assert {check.measurement.outcome for check in bench.of("quick")} == {H}
+        late = [check.began.timestamp() * 1000 - check.slot_ms for check in bench.of("quick")[1:]]
+        assert sorted(late)[len(late) // 2] < 40
+        missed = [check for check in bench.delivered if check.target.id in bench.held]
+        assert {(check.measurement.outcome, check.measurement.error_message) for check in missed} <= {
+            (U, "not checked: the slot was missed")
+        }
+        hold.set()
+        for name in bench.held:
+            await until(lambda name=name: looked_at(bench, name), within_s=5, what=name)  # type: ignore[misc]  # a lambda's default
+    assert bench.most_together <= 4
+
+
+async def looked_at(bench: Bench, name: str) -> bool:
+    return any(check.measurement.outcome is H for check in bench.of(name))
+
+
+async def test_what_waits_for_a_place_misses_its_slots_and_says_so_while_it_waits() -> None:
+    """Seen red with missed slots told only once a place was free."""
+    hold = asyncio.Event()
+
+    def narrow(bench: Bench) -> None:
+        bench.hold, bench.places = hold, {"total": 1}
+
+    async with running(narrow) as bench:
+        bench.scheduler.apply([target()], ())
+        await bench.begins()
+        bench.scheduler.apply([target("two")], ())
+        await bench.delivers(4, "two")
+        assert {check.measurement.outcome for check in bench.of("two")} == {U}
+        hold.set()
+        await until(lambda: looked_at(bench, "two"), within_s=5, what="two's turn")
+    slots = [check.slot_ms for check in bench.of("two")]
+    assert slots == sorted(set(slots))
+    assert {later - earlier for earlier, later in pairwise(slots)} == {50}
+
+
+async def test_a_service_removed_or_changed_while_it_waits_takes_no_place_with_it() -> None:
+    hold = asyncio.Event()
+
+    def narrow(bench: Bench) -> None:
+        bench.hold, bench.places = hold, {"total": 1}
+
+    async with running(narrow) as bench:
+        bench.scheduler.apply([target()], ())
+        await bench.begins()
+        bench.scheduler.apply([target("two"), target("three"), target("four")], ())
+        await bench.delivers(2, "two")
+        bench.scheduler.apply([target("three", interval_ms=60)], ["two"])
+        seen = len(bench.of("two"))
+        hold.set()
+        for name in ("one", "three", "four"):
+            await until(lambda name=name: looked_at(bench, name), within_s=5, what=name)  # type: ignore[misc]  # a lambda's default
+    assert len(bench.of("two")) == seen
+    assert bench.most_together == 1
