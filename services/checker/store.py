@@ -20,8 +20,6 @@ COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoin
 
 SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 returning revision"
 SQL_HOLD = "select from definitions_revision for update"
-SQL_REVISION = "select revision from definitions_revision"
-SQL_CHANGED = f"select {COLUMNS} from services where revision > $1 order by revision"
 SQL_LIST = f"select {COLUMNS} from services where removed_at is null order by id"
 SQL_GET = f"select {COLUMNS} from services where id = $1"
 SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and removed_at is null"
@@ -97,16 +95,6 @@ async def next_revision(conn: Connection) -> int:
 async def hold(conn: Connection) -> None:
     """Take the turn without counting up: what is read from now on is what will be changed, if anything is."""
     await conn.execute(SQL_HOLD)
-
-
-async def revision(conn: Connection) -> int:
-    """Return the newest committed revision."""
-    return int(await conn.fetchval(SQL_REVISION))
-
-
-async def changed_since(conn: Connection, known: int) -> list[Stored]:
-    """Return every definition whose revision is greater, removed ones too, oldest change first."""
-    return [_stored(row) for row in await conn.fetch(SQL_CHANGED, known)]
 
 
 async def all_present(conn: Connection) -> list[Stored]:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.checker import store, usecases
+from services.checker import changes, store, usecases
 from services.checker.domain.hosts import HostRules
 from shared.contracts.checks import CheckBatchV1, CheckResult, check_id
 from shared.contracts.codes import ErrorType, Outcome, Status
@@ -85,7 +85,7 @@ async def test_a_taken_id_or_name_is_refused_with_its_field(pool: Pool) -> None:
         assert (refusal.value.problem.status, [error.field for error in refusal.value.problem.errors]) == (409, fields)
     assert len(await said(pool)) == 2
     async with pool.acquire() as conn:
-        assert await store.revision(conn) == 2
+        assert (await changes.revisions(conn))[0] == 2
 
 
 async def test_the_name_of_a_removed_service_is_free(pool: Pool) -> None:
@@ -121,11 +121,11 @@ async def test_two_creations_at_once_make_one(pool: Pool) -> None:
 async def test_revisions_become_visible_in_their_order(pool: Pool) -> None:
     """A reader that has seen N never misses one below it, however many write. Seen red with revisions from a sequence."""
     known = 0
-    seen: list[store.Stored] = []
+    seen: list[changes.Wanted] = []
     writers = asyncio.gather(*(create(pool, f"service-{number}") for number in range(40)))
     while len(seen) < 40:
         async with pool.acquire() as conn:
-            found = await store.changed_since(conn, known)
+            found = await changes.changed_after(conn, known, seen[-1].id if seen else "")
         if found:
             assert [one.revision for one in found] == list(range(known + 1, known + 1 + len(found)))
             known = found[-1].revision
