@@ -36,9 +36,11 @@ SQL_PLACES = "insert into shard_leases (region, shard) select $1::text, generate
 SQL_ENTER = """
 insert into checkers (region, checker, covered_until) values ($1, $2, 0)
 on conflict (region, checker) do update set started_at = clock_timestamp(), seen_at = clock_timestamp() returning started_at"""
+# What a holder said it had looked at goes for a shard only if it held that shard when it began to say so.
 SQL_TAKE_UP = """
-update shard_leases as lease set covered_until = greatest(lease.covered_until, before.covered_until)
-  from checkers as before where lease.region = $1 and lease.holder = $2 and before.region = $1 and before.checker = $2"""
+update shard_leases as lease set covered_until = before.covered_until, taken_at = $3
+  from checkers as before where lease.region = $1 and lease.holder = $2 and before.region = $1 and before.checker = $2
+   and before.covered_until > lease.taken_at"""
 SQL_RENEW = """
 update checkers set seen_at = clock_timestamp(), covered_until = $4 where region = $1 and checker = $2 and started_at = $3 returning true"""
 SQL_LIVE = "select checker from checkers where region = $1 and seen_at >= clock_timestamp() - $2::interval order by started_at, checker"
@@ -47,12 +49,13 @@ SQL_LEASES = "select shard, holder, covered_until from shard_leases where region
 SQL_DEAD = "select checker from checkers where region = $1 and seen_at < clock_timestamp() - $2::interval for update skip locked"
 SQL_TAKE = """
 with picked as (
-    select shard, holder from shard_leases as lease
+    select shard, holder, taken_at from shard_leases as lease
      where region = $1 and (holder is null or holder = any($3::text[])
                             or not exists (select from checkers where region = $1 and checker = lease.holder))
      order by holder is not null, shard limit $4 for update skip locked)
-update shard_leases as lease set holder = $2, covered_until = greatest(lease.covered_until, dead.covered_until)
-  from picked left join checkers as dead on dead.region = $1 and dead.checker = picked.holder
+update shard_leases as lease set holder = $2, taken_at = $5, covered_until = coalesce(dead.covered_until, lease.covered_until)
+  from picked left join checkers as dead
+    on dead.region = $1 and dead.checker = picked.holder and dead.covered_until > picked.taken_at
  where lease.region = $1 and lease.shard = picked.shard returning lease.shard, lease.covered_until"""
 SQL_RELEASE = """
 update shard_leases as lease set holder = null, covered_until = freed.covered_until
@@ -172,7 +175,7 @@ class Leases:
             wanted = to_take(held, fair)
             if wanted:
                 dead = await self._dead(conn)
-                taken = await conn.fetch(SQL_TAKE, self._region, self._checker, dead, wanted)
+                taken = await conn.fetch(SQL_TAKE, self._region, self._checker, dead, wanted, self._now_ms())
                 held |= {row["shard"]: row["covered_until"] for row in taken}
                 TAKEN.inc(len(taken))
         return _View(held, fair, len(members))
@@ -182,10 +185,9 @@ class Leases:
         now = self._since()
         if now - self._last_s > TTL_S:
             self._steady_s = now
-        covered = int(self._clock().timestamp() * 1000) - SETTLED_MS
         if self._started is None:
             await self._enter(conn)
-        elif not await conn.fetchval(SQL_RENEW, self._region, self._checker, self._started, covered):
+        elif not await conn.fetchval(SQL_RENEW, self._region, self._checker, self._started, self._now_ms() - SETTLED_MS):
             log.warning("another process goes by this one's name: has its disk been copied?", checker=self._checker)
             self._checker = f"{self._checker.partition('+')[0]}+{self._new_name()}"
             await self._enter(conn)
@@ -194,7 +196,7 @@ class Leases:
     async def _enter(self, conn: Connection) -> None:
         await conn.execute(SQL_PLACES, self._region, SHARDS)
         await conn.execute(SQL_FORGET, self._region)
-        await conn.execute(SQL_TAKE_UP, self._region, self._checker)
+        await conn.execute(SQL_TAKE_UP, self._region, self._checker, self._now_ms())
         self._started = await conn.fetchval(SQL_ENTER, self._region, self._checker)
 
     async def _dead(self, conn: Connection) -> list[str]:
@@ -213,6 +215,9 @@ class Leases:
 
     async def _free(self, conn: Connection, done: Mapping[int, int]) -> None:
         await conn.execute(SQL_RELEASE, self._region, self._checker, list(done), list(done.values()))
+
+    def _now_ms(self) -> int:
+        return int(self._clock().timestamp() * 1000)
 
     def _say(self, view: _View) -> None:
         HELD.set(len(view.held))

@@ -16,6 +16,7 @@ create table shard_leases (
     shard         smallint not null check (shard between 0 and 255),
     holder        text,                                              -- null: free
     covered_until bigint   not null default 0,                       -- milliseconds: whoever takes it begins with the slots after this
+    taken_at      bigint   not null default 0,                       -- milliseconds, by the holder's clock
     primary key (region, shard)                                      -- served: all 256 of a region, which every question here is about
 ) with (fillfactor = 50);
 
