@@ -141,7 +141,7 @@ class HttpOptions(Options):
         if value:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-            except (ssl.SSLError, ValueError):
+            except (ssl.SSLError, ValueError, TypeError):
                 message = "must be certificates as PEM"
                 raise ValueError(message) from None
         return value
