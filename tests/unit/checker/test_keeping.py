@@ -71,3 +71,21 @@ async def test_a_slow_disk_at_the_end_loses_nothing(slow: tuple[Shipper, SlowSpo
     asyncio.get_running_loop().call_later(0.3, spool.gate.set)
     await shipper.drain(within_s=0.05)
     assert sum(one.results for one in spool.oldest(10)) == 450
+
+
+async def test_a_full_spool_is_said_once_a_minute_and_in_the_health_until_there_is_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen red without the health part, and with a line for every batch."""
+    health = Health("test")
+    with Spool(tmp_path / "spool", max_bytes=100) as spool:
+        shipper = Shipper(spool, Deaf(), region="r", checker="c", clock=utc_now, health=health)
+        for number in range(30):
+            await shipper._keep(Batch(f"batch-{number}", 10, bytes(30)))  # noqa: SLF001  # one step of flush()
+        reasons = await health.reasons()
+        assert reasons["spool room"] == "full: the oldest results are given up, 270 so far"
+        assert capsys.readouterr().out.count("the oldest results are given up") == 1
+        spool.delete(spool.oldest(10))
+        await shipper._keep(Batch("last", 1, bytes(30)))  # noqa: SLF001  # as above
+        assert "spool room" not in await health.reasons()
+        await shipper.close()

@@ -1,5 +1,6 @@
 """The spool: a file that outlives its process, bounded, one process's alone."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.checker.spool import GIVEN_UP, Batch, Spool, SpoolUnusable
+from shared import topology
 
 MB = 1024 * 1024
 
@@ -35,8 +37,7 @@ def test_the_oldest_go_first_when_it_is_full_and_are_counted(path: Path) -> None
     """Seen red with `_make_room` returning without deleting."""
     before = GIVEN_UP._value.get()  # noqa: SLF001  # a counter has no public reading
     with Spool(path, max_bytes=35) as spool:
-        for number in range(5):
-            spool.append(batch(number))
+        assert [spool.append(batch(number)) for number in range(5)] == [0, 0, 0, 2, 2]
         assert [one.batch_id for one in spool.oldest(10)] == ["batch-2", "batch-3", "batch-4"]
         assert spool.size_bytes == 30
     assert GIVEN_UP._value.get() - before == 4  # noqa: SLF001  # as above
@@ -60,6 +61,31 @@ def test_appending_or_deleting_twice_changes_nothing(path: Path) -> None:
         spool.delete([batch(1)])
         spool.delete([batch(1)])
         assert (spool.oldest(5), spool.size_bytes) == ([], 0)
+
+
+def test_a_file_of_an_older_version_keeps_what_it_holds(path: Path) -> None:
+    """Seen red with the new columns in `SQL_TABLE` only, and with a new table made in place of the old one."""
+    path.parent.mkdir()
+    with sqlite3.connect(path, isolation_level=None) as old:
+        old.execute(
+            "create table batch (position integer primary key autoincrement, batch_id text not null unique,"
+            " results integer not null, body blob not null)"
+        )
+        old.execute("insert into batch (batch_id, results, body) values ('old', 7, x'0102')")
+    old.close()
+    event = Batch("event", 0, b"{}", topology.EVENTS, "checker.isolated.v1")
+    with Spool(path, max_bytes=MB) as spool:
+        spool.append(event)
+    with Spool(path, max_bytes=MB) as spool:
+        assert spool.oldest(5) == [Batch("old", 7, b"\x01\x02", topology.CHECKS, "checks.measured.v1"), event]
+
+
+def test_both_ends_are_read_without_what_is_under_way(path: Path) -> None:
+    with Spool(path, max_bytes=MB) as spool:
+        for number in range(6):
+            spool.append(batch(number))
+        assert [one.batch_id for one in spool.oldest(2, without={"batch-0", "batch-2"})] == ["batch-1", "batch-3"]
+        assert [one.batch_id for one in spool.newest(2, without={"batch-5"})] == ["batch-4", "batch-3"]
 
 
 def test_a_second_process_is_refused(path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Finished checks as messages: what others read is what was found."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from services.checker.domain.target import Failure, Measurement, Target, Times, failed
+from services.checker.probes.http import HttpOptions
+from services.checker.results import to_batch
+from services.checker.scheduler import Check
+from shared.clock import utc_now
+from shared.contracts.checks import CheckBatchV1, CheckResult, FailedAssertion, check_id
+from shared.contracts.codes import AssertionSeverity, ErrorType, Outcome
+from shared.contracts.registry import decode
+
+TARGET = Target("one", "http", "http://127.0.0.1/", 1000, 900, HttpOptions(), 0, 1)
+FAILURE = Failure("body", "", "contains", "ok", AssertionSeverity.DEGRADED, "nothing of it")
+
+
+def told(*checks: Check) -> tuple[CheckResult, ...]:
+    batch = to_batch(checks, batch_id=UUID(int=1), region="seoul", checker="c", at=utc_now())
+    assert batch.results == len(checks)
+    event = decode(CheckBatchV1.TYPE, batch.body)
+    assert event.data.checker == "c"
+    return tuple(event.data.results)
+
+
+def test_everything_that_was_found_arrives() -> None:
+    """What is put together without validation is valid: it is read again with it."""
+    found = Measurement(
+        Outcome.DEGRADED,
+        response_time_ms=12.5,
+        status_code=200,
+        error_type=ErrorType.ASSERTION_FAILED,
+        error_message="body does not contain ok",
+        times=Times(name_lookup_ms=1.0, total_ms=12.5),
+        method="GET",
+        failures=(FAILURE,),
+        details={"certificate_days": 12.3, "answers": ["a", "b"]},
+        evidence="<html>",
+    )
+    (result,) = told(Check(TARGET, 5_000, utc_now(), found, 3))
+    assert (result.service_id, result.region, result.outcome, result.attempt) == ("one", "seoul", Outcome.DEGRADED, 3)
+    assert result.id == check_id("one", "seoul", result.scheduled_at)
+    assert result.scheduled_at.timestamp() == 5
+    assert result.assertions == (
+        FailedAssertion(source="body", comparison="contains", target="ok", severity=AssertionSeverity.DEGRADED, found="nothing of it"),
+    )
+    assert (result.details, result.evidence) == ({"certificate_days": 12.3, "answers": ["a", "b"]}, "<html>")
+    assert (result.response_time_ms, result.phases.name_lookup_ms, result.phases.tls_ms) == (12.5, 1.0, None)
+
+
+def test_plain_checks_carry_nothing_more() -> None:
+    began = utc_now()
+    healthy, refused = told(
+        Check(TARGET, 1_000, began, Measurement(Outcome.HEALTHY, response_time_ms=1.0, status_code=200)),
+        Check(TARGET, 2_000, began, failed(ErrorType.CONNECTION_ERROR, "connection refused, while connecting")),
+    )
+    assert (healthy.attempt, healthy.assertions, healthy.details, healthy.evidence) == (0, (), {}, None)
+    assert healthy.checked_at - began < timedelta(milliseconds=1)
+    assert (refused.error_type, refused.error_message) == (ErrorType.CONNECTION_ERROR, "connection refused, while connecting")
