@@ -21,7 +21,7 @@ STREAM_ARGUMENTS = {
     "x-max-length-bytes": 2_000_000_000,
     "x-stream-max-segment-size-bytes": 50_000_000,
 }
-STREAM_BINDINGS = ("service.#", "system.#", "incident.#", "maintenance.#", "checker.#")
+STREAM_BINDINGS = ("service.#", "system.#", "incident.#", "maintenance.#", "sla.#", "checker.#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ AGGREGATOR_CALLS = WorkQueue("aggregator.calls", CHECKS, ("calls.#",), prefetch=
 AGGREGATOR_EVENTS = WorkQueue(
     "aggregator.events",
     EVENTS,
-    ("service.registered.#", "service.updated.#", "service.removed.#", "incident.#"),
+    ("service.registered.#", "service.updated.#", "service.removed.#", "incident.#", "maintenance.#"),
     prefetch=32,
 )
 INCIDENTS_EVENTS = WorkQueue("incidents.events", EVENTS, ("service.#",), prefetch=32)

@@ -48,6 +48,34 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class TimelineState(StrEnum):
+    """What is known of a service at a moment, in the timeline that uptime is computed from. See docs/sla.md."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    PARTIAL = "partial"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+    INACTIVE = "inactive"
+
+
+class MaintenanceStatus(StrEnum):
+    """How far a maintenance window has come."""
+
+    SCHEDULED = "scheduled"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class SlaPeriod(StrEnum):
+    """What an SLA is counted over."""
+
+    MONTH = "month"
+    QUARTER = "quarter"
+    ROLLING = "rolling"
+
+
 class ErrorType(StrEnum):
     """Why a check failed."""
 

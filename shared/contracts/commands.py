@@ -11,8 +11,34 @@ from pydantic import Field
 from shared.contracts.base import Contract, Timestamp
 from shared.contracts.checks import CheckResult
 from shared.contracts.codes import IncidentStatus, Priority, Severity
+from shared.contracts.history import (
+    Audit,
+    AuditQuery,
+    CorrectionDraft,
+    CorrectionRef,
+    Corrections,
+    DryRun,
+    DryRunQuery,
+    MaintenanceChange,
+    MaintenanceDraft,
+    MaintenanceQuery,
+    Maintenances,
+    Period,
+    Series,
+    SeriesQuery,
+    SlaContractDraft,
+    SlaContractRef,
+    SlaContracts,
+    SlaExclusionDraft,
+    SlaReport,
+    SlaReportQuery,
+    SlaStandings,
+    Timeline,
+)
 from shared.contracts.incidents import Incident
+from shared.contracts.maintenance import Maintenance
 from shared.contracts.services import Assertion, ServiceDefinition
+from shared.contracts.sla import Correction, SlaContract
 from shared.contracts.status import ServiceStatus, SystemStatus, UptimeDay
 
 Params = TypeVar("Params", bound=Contract)
@@ -256,3 +282,19 @@ INCIDENTS_LIST = Method(INCIDENTS_RPC, "incidents.list", IncidentQuery, Incident
 INCIDENTS_GET = Method(INCIDENTS_RPC, "incidents.get", IncidentRef, Incident)
 INCIDENTS_OPEN = Method(INCIDENTS_RPC, "incidents.open", IncidentDraft, Incident)
 INCIDENTS_UPDATE = Method(INCIDENTS_RPC, "incidents.update", IncidentEntry, Incident)
+UPTIME_AUDIT = Method(AGGREGATOR_RPC, "uptime.audit", AuditQuery, Audit)
+TIMELINE_READ = Method(AGGREGATOR_RPC, "timeline.read", Period, Timeline)
+TIMELINE_DRY_RUN = Method(AGGREGATOR_RPC, "timeline.dry_run", DryRunQuery, DryRun)
+CORRECTIONS_MAKE = Method(AGGREGATOR_RPC, "corrections.make", CorrectionDraft, Correction)
+CORRECTIONS_REVOKE = Method(AGGREGATOR_RPC, "corrections.revoke", CorrectionRef, Correction)
+CORRECTIONS_LIST = Method(AGGREGATOR_RPC, "corrections.list", ServiceRef, Corrections)
+SERIES_READ = Method(AGGREGATOR_RPC, "series.read", SeriesQuery, Series)
+SLA_LIST = Method(AGGREGATOR_RPC, "sla.list", Nothing, SlaContracts)
+SLA_PUT = Method(AGGREGATOR_RPC, "sla.put", SlaContractDraft, SlaContract)
+SLA_REMOVE = Method(AGGREGATOR_RPC, "sla.remove", SlaContractRef, Nothing)
+SLA_EXCLUDE = Method(AGGREGATOR_RPC, "sla.exclude", SlaExclusionDraft, SlaContract)
+SLA_STANDING = Method(AGGREGATOR_RPC, "sla.standing", SlaContractRef, SlaStandings)
+SLA_REPORT = Method(AGGREGATOR_RPC, "sla.report", SlaReportQuery, SlaReport)
+MAINTENANCE_LIST = Method(INCIDENTS_RPC, "maintenance.list", MaintenanceQuery, Maintenances)
+MAINTENANCE_SCHEDULE = Method(INCIDENTS_RPC, "maintenance.schedule", MaintenanceDraft, Maintenance)
+MAINTENANCE_CHANGE = Method(INCIDENTS_RPC, "maintenance.change", MaintenanceChange, Maintenance)

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckerIsolatedV1, CheckerRecoveredV1
 from shared.contracts.envelope import Event, Payload, event_id
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
+from shared.contracts.sla import SlaBreachedV1, SlaBudgetExhaustedV1, SlaBurnRateV1
 from shared.contracts.status import ServiceStatusChangedV1, SystemStatusChangedV1
 
 PAYLOADS: dict[str, type[Payload]] = {
@@ -27,6 +29,13 @@ PAYLOADS: dict[str, type[Payload]] = {
         IncidentOpenedV1,
         IncidentUpdatedV1,
         IncidentResolvedV1,
+        MaintenanceScheduledV1,
+        MaintenanceUpdatedV1,
+        MaintenanceStartedV1,
+        MaintenanceEndedV1,
+        SlaBurnRateV1,
+        SlaBudgetExhaustedV1,
+        SlaBreachedV1,
     )
 }
 

@@ -37,6 +37,8 @@ class ServiceDefinition(Contract):
     retry_interval_ms: int | None = Field(default=None, description="Until a doubtful outcome is checked again; null: interval/10")
     degraded_after_ms: int | None = Field(default=None, description="An answer that takes longer is degraded; null: never")
     regions: tuple[str, ...] = Field(default=(), description="The regions that check it; empty: all")
+    quorum: str = Field(default="majority", description="How many regions must be down for `mo`: any, majority, all, or a number")
+    depends_on: tuple[str, ...] = Field(default=(), description="While one of these is down, this one raises no alert of its own")
     options: dict[str, Any] = Field(default_factory=dict, description="Of the kind; secrets are masked")
     assertions: tuple[Assertion, ...] = ()
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -28,9 +28,12 @@ class Evidence(Contract):
 
     reason: str = Field(description="One sentence, for people")
     regions_down: tuple[str, ...] = ()
+    regions_degraded: tuple[str, ...] = ()
     regions_up: tuple[str, ...] = ()
     regions_silent: tuple[str, ...] = ()
     checks: tuple[CheckEvidence, ...] = ()
+    first_failed_at: Timestamp | None = Field(default=None, description="The first check that failed, of an outage or a degradation")
+    confirmed_at: Timestamp | None = Field(default=None, description="The check that confirmed it")
 
 
 class ServiceStatus(Contract):
@@ -44,6 +47,14 @@ class ServiceStatus(Contract):
     previous_since: Timestamp | None = None
     previous_version: int = 0
     evidence: Evidence
+    degraded: bool = Field(default=False, description="A `po` without any region down: it answers, but not as it should")
+    maintenance: UUID | None = Field(
+        default=None, description="The maintenance window that it is in; the status says the facts all the same"
+    )
+    flapping: bool = Field(default=False, description="It changes too often to be told each time")
+    muted_by: str | None = Field(
+        default=None, description="Why nobody is to be alerted: `maintenance:<id>`, `dependency:<service>` or `flapping`; null: alert"
+    )
     version: int
 
 

@@ -6,19 +6,12 @@ first. So days follow each other without gap or overlap.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from zoneinfo import ZoneInfo
+
+from shared.contracts.codes import SlaPeriod as Period
 
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Period(StrEnum):
-    """What an SLA is counted over."""
-
-    MONTH = "month"
-    QUARTER = "quarter"
-    ROLLING = "rolling"
 
 
 @dataclass(frozen=True, slots=True)

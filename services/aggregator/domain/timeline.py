@@ -8,21 +8,10 @@ laid over them here, and the facts stay as they were.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import pairwise
 
 from services.aggregator.domain.calendar import Window
-
-
-class State(StrEnum):
-    """What was known of a service at a moment."""
-
-    UP = "up"
-    DEGRADED = "degraded"
-    PARTIAL = "partial"
-    DOWN = "down"
-    UNKNOWN = "unknown"
-    INACTIVE = "inactive"
+from shared.contracts.codes import TimelineState as State
 
 
 @dataclass(frozen=True, slots=True)

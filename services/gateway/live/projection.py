@@ -9,11 +9,12 @@ from typing import Any
 from shared.contracts.codes import Status
 from shared.contracts.envelope import Event, Payload
 from shared.contracts.incidents import Incident, IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1, SystemStatus, SystemStatusChangedV1
 
 SERVICE = {"id", "name", "display_name", "display_name_ko", "description", "is_active", "check_interval", "version"}
-STATUS = {"service_id", "status", "since", "detected_at", "previous", "previous_since", "version"}
+STATUS = {"service_id", "status", "since", "detected_at", "previous", "previous_since", "degraded", "maintenance", "flapping", "version"}
 SYSTEM = {
     "overall_status",
     "operational_services",
@@ -37,6 +38,7 @@ INCIDENT = {
     "impact_description",
     "version",
 }
+MAINTENANCE = {"id", "title", "description", "services", "status", "starts_at", "ends_at", "version"}
 INCIDENT_UPDATE = {"id", "status", "message", "created_at"}
 ENVELOPE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype")
 
@@ -104,6 +106,10 @@ def _of_incident(data: Any) -> Shape:  # noqa: ANN401
     return {"incident": public_incident(data.incident)}
 
 
+def _of_maintenance(data: Any) -> Shape:  # noqa: ANN401
+    return {"maintenance": data.maintenance.model_dump(mode="json", include=MAINTENANCE)}
+
+
 PROJECTIONS: Mapping[type[Payload], Callable[[Any], Shape]] = {
     ServiceRegisteredV1: _of_service,
     ServiceUpdatedV1: _of_service,
@@ -113,6 +119,10 @@ PROJECTIONS: Mapping[type[Payload], Callable[[Any], Shape]] = {
     IncidentOpenedV1: _of_incident,
     IncidentUpdatedV1: _of_incident,
     IncidentResolvedV1: _of_incident,
+    MaintenanceScheduledV1: _of_maintenance,
+    MaintenanceUpdatedV1: _of_maintenance,
+    MaintenanceStartedV1: _of_maintenance,
+    MaintenanceEndedV1: _of_maintenance,
 }
 """An event type that is not here is not public."""
 

@@ -41,6 +41,9 @@ def test_every_event_type_is_either_projected_or_not_public_on_purpose() -> None
         "calls.reported.v1",
         "checker.isolated.v1",  # how our own checkers are is the operators' business: metrics and health say it
         "checker.recovered.v1",
+        "sla.burn_rate.v1",  # promises to customers are between both sides
+        "sla.budget_exhausted.v1",
+        "sla.breached.v1",
     }
 
 

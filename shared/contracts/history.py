@@ -1,0 +1,242 @@
+"""Deep reads and commands about the past: timelines, audits, corrections, series, SLA contracts, reports, maintenance windows."""
+
+from datetime import date
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.base import Contract, Timestamp
+from shared.contracts.codes import TimelineState
+from shared.contracts.maintenance import Maintenance
+from shared.contracts.sla import Correction, SlaContract, SlaExclusion, SlaStanding, SlaWindow, StateInterval
+
+
+class Period(Contract):
+    """One service over a time: from `starts_at` up to, and without, `ends_at`."""
+
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+
+
+class AuditQuery(Contract):
+    """What a number rests on. `contract_id`: by that contract's accounting and exclusions, otherwise by the default one."""
+
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+    contract_id: str | None = None
+    as_of: Timestamp | None = Field(default=None, description="As it was published then; null: as it is known now")
+
+
+class Audit(Contract):
+    """Everything that an uptime follows from. `digest`: SHA-256 (hex) over the canonical JSON of all other fields but `computed_at`."""
+
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+    as_of: Timestamp | None
+    contract: SlaContract | None
+    partial_share: str
+    count_maintenance: bool
+    count_unknown: bool
+    intervals: tuple[StateInterval, ...]
+    measured: tuple[StateInterval, ...] = Field(description="As measured, without corrections")
+    corrections: tuple[Correction, ...]
+    maintenances: tuple[Maintenance, ...]
+    exclusions: tuple[SlaExclusion, ...]
+    uptime_percentage: float | None
+    checks_percentage: float | None
+    total_checks: int
+    successful_checks: int
+    failed_checks: int
+    counted_minutes: float
+    downtime_minutes: float
+    formula_version: int
+    digest: str
+    computed_at: Timestamp
+
+
+class CorrectionDraft(Contract):
+    """What an admin reclassifies, and why."""
+
+    id: UUID = Field(description="Chosen by the asker, so that asking twice makes one")
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+    state: TimelineState
+    reason: str
+    actor: str
+
+
+class CorrectionRef(Contract):
+    """One correction, to be revoked: it stays readable, and no longer holds."""
+
+    id: UUID
+    actor: str
+
+
+class Corrections(Contract):
+    """The corrections of a service, newest first, revoked ones too."""
+
+    corrections: tuple[Correction, ...]
+
+
+class Timeline(Contract):
+    """A service's states over a time, without gaps."""
+
+    service_id: str
+    intervals: tuple[StateInterval, ...]
+
+
+class DryRunQuery(Contract):
+    """Other rules on stored results. Null: as the definition has it."""
+
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+    failure_threshold: int | None = Field(default=None, ge=1, le=10)
+    recovery_threshold: int | None = Field(default=None, ge=1, le=10)
+    quorum: str | None = None
+    degraded_after_ms: int | None = Field(default=None, ge=1)
+
+
+class DryRun(Contract):
+    """What these rules would have made of the time, beside what was."""
+
+    service_id: str
+    would_be: tuple[StateInterval, ...]
+    was: tuple[StateInterval, ...]
+    would_be_uptime_percentage: float | None
+    was_uptime_percentage: float | None
+
+
+class SeriesQuery(Contract):
+    """Response times over a time. At most 500 points: the resolution follows from the length."""
+
+    service_id: str
+    starts_at: Timestamp
+    ends_at: Timestamp
+    region: str | None = None
+    points: int = Field(default=200, ge=1, le=500)
+
+
+class SeriesPoint(Contract):
+    """One stretch of a series. Percentiles in milliseconds, of successful checks, each within 1 %."""
+
+    starts_at: Timestamp
+    total: int
+    failed: int
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    avg: float | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class Series(Contract):
+    """A series, and the whole of the time merged into one."""
+
+    service_id: str
+    resolution_s: int
+    points: tuple[SeriesPoint, ...]
+    whole: SeriesPoint
+
+
+class SlaContractDraft(Contract):
+    """A contract to be created or replaced; exclusions are added and revoked on their own."""
+
+    contract: SlaContract
+    actor: str
+
+
+class SlaContractRef(Contract):
+    """One contract."""
+
+    id: str
+    actor: str = ""
+
+
+class SlaExclusionDraft(Contract):
+    """Time that a contract is not to count."""
+
+    contract_id: str
+    id: UUID = Field(description="Chosen by the asker, so that asking twice excludes once")
+    starts_at: Timestamp
+    ends_at: Timestamp
+    reason: str
+    actor: str
+
+
+class SlaContracts(Contract):
+    """All contracts, by id."""
+
+    contracts: tuple[SlaContract, ...]
+
+
+class SlaStandings(Contract):
+    """How a contract stands in its present window, service by service; `worst` names the one that it is told by."""
+
+    contract: SlaContract
+    window: SlaWindow
+    standings: tuple[SlaStanding, ...]
+    worst: str | None
+
+
+class SlaReportQuery(Contract):
+    """One month (or quarter) of a contract, by its first day in the contract's zone."""
+
+    contract_id: str
+    first_day: date
+
+
+class SlaReport(Contract):
+    """What a report shows: standing and audit of every service, its outages, and one digest over all audits' digests."""
+
+    contract: SlaContract
+    window: SlaWindow
+    is_final: bool
+    standings: tuple[SlaStanding, ...]
+    audits: tuple[Audit, ...]
+    digest: str
+
+
+class MaintenanceDraft(Contract):
+    """Work to be announced."""
+
+    id: UUID = Field(description="Chosen by the asker, so that asking twice announces once")
+    title: str
+    description: str = ""
+    services: tuple[str, ...]
+    starts_at: Timestamp
+    ends_at: Timestamp
+    actor: str
+
+
+class MaintenanceChange(Contract):
+    """What changes of a window that has not ended; null: as it was. `end`: it ends now (cancelled, where it had not begun)."""
+
+    id: UUID
+    title: str | None = None
+    description: str | None = None
+    services: tuple[str, ...] | None = None
+    starts_at: Timestamp | None = None
+    ends_at: Timestamp | None = None
+    end: bool = False
+    actor: str
+
+
+class MaintenanceQuery(Contract):
+    """Which windows: those that touch a time, newest start first."""
+
+    starts_at: Timestamp | None = None
+    ends_at: Timestamp | None = None
+    service_id: str | None = None
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class Maintenances(Contract):
+    """Maintenance windows, newest start first."""
+
+    maintenances: tuple[Maintenance, ...]
