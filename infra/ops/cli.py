@@ -8,18 +8,34 @@ from typing import Annotated
 
 import typer
 
-from infra.ops import commands_data, commands_demo, commands_secrets, commands_stack, envfile, programs, stack
+from infra.ops import (
+    commands_checks,
+    commands_data,
+    commands_demo,
+    commands_secrets,
+    commands_stack,
+    envfile,
+    programs,
+    stack,
+)
 from infra.ops.errors import OpsError
 from shared.runtime import CannotStart
 from shared.settings import USAGE_ERROR, TelemetrySettings
 from shared.telemetry import configure_logging
 
-app = typer.Typer(help="Operate SLA Monitor: local stack, database, dead letters, demo.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Operate SLA Monitor: definitions as code, checks, local stack, database, dead letters, demo.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 app.add_typer(commands_stack.app, name="stack")
 app.add_typer(commands_data.database, name="db")
 app.add_typer(commands_data.users, name="user")
 app.add_typer(commands_data.dead_letters, name="dead")
 app.add_typer(commands_secrets.secrets, name="secrets")
+app.command("apply")(commands_checks.apply)
+app.command("export")(commands_checks.export)
+app.command("check")(commands_checks.check)
 app.command("demo")(commands_demo.demo)
 app.command("demo-target")(commands_demo.demo_target)
 

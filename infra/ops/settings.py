@@ -56,6 +56,16 @@ class DeadLetterSettings(BaseSettings):
     broker_url: SecretStr = Field(description="amqp://user:password@host:port/vhost")
 
 
+class RestSettings(BaseSettings):
+    """Where the REST API is, and who asks: for `sla-monitor apply` and `export`."""
+
+    model_config = _CONFIG
+
+    url: str = Field(default="http://127.0.0.1:8080", description="Address of the gateway, or of the proxy before it")
+    username: str = Field(default="admin", description="Who asks; an admin for `apply`")
+    password: SecretStr | None = Field(default=None, description="Their password; without it the command asks at a terminal")
+
+
 class DemoSettings(BaseSettings):
     """The demo's services: where they listen and under which address checkers find them."""
 

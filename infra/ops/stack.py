@@ -153,7 +153,7 @@ def _plan(
         health_port = free_port()
         env = common | own.get(service, {}) | {"SLA_DATABASE_URL": url, "SLA_HEALTH_PORT": str(health_port)}
         programs.append(Program(service, [sys.executable, "-m", f"services.{service}"], env, health_port))
-    settings = {"SLA_ADMIN_DATABASE_URL": admin_url, "SLA_BROKER_URL": broker_url} | keys
+    settings = {"SLA_ADMIN_DATABASE_URL": admin_url, "SLA_BROKER_URL": broker_url, "SLA_URL": f"http://127.0.0.1:{port}"} | keys
     settings |= {f"SLA_{service.upper()}_DB_PASSWORD": password for service, password in passwords.items()}
     if demo is not None:
         env = {"PYTHONPATH": str(ROOT), "SLA_DEMO_HOST": demo.demo_host, "SLA_DEMO_PORT": str(demo.demo_port)}
