@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from services.aggregator.domain.calendar import Window
-from shared.contracts.codes import TimelineState as State
+from shared.contracts.codes import TimelineState
+
+State = TimelineState
 
 
 @dataclass(frozen=True, slots=True)
