@@ -1,0 +1,162 @@
+-- History that can be trusted: definitions over time, the timeline and its amendments, corrections, maintenance, rollups, SLA contracts.
+
+alter table service
+    add column quorum     text   not null default 'majority',                  -- how many regions must be down for mo; domain/courses.py, reached
+    add column depends_on text[] not null default '{}';                        -- while one of these is down, this one alerts nobody
+create index service_by_dependency on service using gin (depends_on);          -- served: who depends on a service that went down or came back
+
+alter table status_interval
+    add column degraded        boolean not null default false,
+    add column maintenance     uuid,
+    add column flapping        boolean not null default false,
+    add column muted_by        text,
+    add column first_failed_at timestamptz,
+    add column confirmed_at    timestamptz;
+
+create table definition_history (                                              -- what was asked for, from when on; domain/courses.py, Rules
+    service_id         text        not null,
+    since              timestamptz not null,
+    version            integer     not null,
+    check_interval     integer     not null,                                   -- ms
+    timeout            integer     not null,                                   -- ms
+    failure_threshold  integer     not null,
+    recovery_threshold integer     not null,
+    quorum             text        not null,
+    regions            text[]      not null,
+    watched            boolean     not null,
+    primary key (service_id, since)
+);
+
+create table timeline_dirty (                                                  -- services whose timeline is to be computed again
+    service_id text        primary key,
+    from_slot  bigint      not null,                                           -- the oldest slot that may have changed it, ms since 1970
+    marked_at  timestamptz not null default now()
+);
+
+create table course_checkpoint (                                               -- how a region stood: what the rest is computed from
+    service_id text   not null,
+    region     text   not null,
+    slot       bigint not null,
+    standing   jsonb  not null,
+    primary key (service_id, region, slot)
+);
+
+create table timeline (                                                        -- states; amended rows stay, and say until when they were believed
+    id               bigint generated always as identity primary key,
+    service_id       text        not null,
+    state            text        not null check (state in ('up', 'degraded', 'partial', 'down', 'unknown', 'inactive')),
+    started_at       timestamptz not null,
+    ended_at         timestamptz,                                              -- null: it goes on
+    regions_down     text[]      not null default '{}',
+    regions_degraded text[]      not null default '{}',
+    known_from       timestamptz not null default now(),
+    known_until      timestamptz,                                              -- null: believed now
+    check (ended_at > started_at)
+);
+create unique index timeline_now on timeline (service_id, started_at) where known_until is null;      -- served: the truth over a time
+create index timeline_then on timeline (service_id, known_until) where known_until is not null;       -- served: as published on
+
+create table correction (                                                      -- the past, reclassified by a person; the facts stay
+    id         uuid        primary key,
+    number     bigint      generated always as identity unique,                -- of two that overlap the later holds
+    service_id text        not null,
+    starts_at  timestamptz not null,
+    ends_at    timestamptz not null,
+    state      text        not null check (state in ('up', 'degraded', 'partial', 'down', 'unknown', 'inactive')),
+    reason     text        not null check (reason <> ''),
+    made_by    text        not null,
+    made_at    timestamptz not null default now(),
+    revoked_by text,
+    revoked_at timestamptz,
+    check (ends_at > starts_at),
+    check ((revoked_by is null) = (revoked_at is null))
+);
+create index correction_by_service on correction (service_id, starts_at);
+
+create table maintenance_window (                                              -- a copy; its owner is incidents
+    id        uuid        primary key,
+    version   integer     not null,
+    title     text        not null,
+    services  text[]      not null,
+    status    text        not null check (status in ('scheduled', 'in_progress', 'completed', 'cancelled')),
+    starts_at timestamptz not null,
+    ends_at   timestamptz not null
+);
+create index maintenance_window_by_service on maintenance_window using gin (services);
+
+-- Rollups of checks (slots, no confirmations), per service and region. Percentiles by DDSketch: a time of ms lies in the bin
+-- ceil(ln(ms) / ln(1.01 / 0.99)); keys and counts are parallel arrays, keys ascending. Sketches add up bin by bin.
+create table rollup_minute (
+    service_id      text        not null,
+    region          text        not null,
+    bucket          timestamptz not null,                                      -- its first moment
+    healthy         integer     not null,
+    degraded        integer     not null,
+    failed          integer     not null,
+    unknown         integer     not null,
+    response_count  integer     not null,                                      -- of successful checks, as are those below
+    response_sum_us bigint      not null,
+    min_ms          double precision,
+    max_ms          double precision,
+    keys            integer[]   not null,
+    counts          integer[]   not null,
+    primary key (service_id, region, bucket),
+    check (cardinality(keys) = cardinality(counts))
+);
+create table rollup_hour (like rollup_minute including all);
+create table rollup_day (like rollup_minute including all);
+create index rollup_minute_age on rollup_minute using brin (bucket);           -- served: dropping what is old
+create index rollup_hour_age on rollup_hour using brin (bucket);
+
+create table rollup_dirty (                                                    -- hours whose rollups are to be made again from the checks
+    service_id text        not null,
+    hour       timestamptz not null,
+    primary key (service_id, hour)
+);
+
+alter table api_call_logs add column finalized_at timestamptz;
+alter table uptime_records add column finalized_at timestamptz;
+
+create table sla_contract (
+    id                text        primary key check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(id) <= 63),
+    name              text        not null check (name <> ''),
+    target            numeric     not null check (target > 0 and target <= 100),          -- percent
+    period            text        not null check (period in ('month', 'quarter', 'rolling')),
+    rolling_days      integer     not null default 30 check (rolling_days between 1 and 366),
+    time_zone         text        not null default 'UTC',
+    services          text[]      not null check (cardinality(services) between 1 and 1000),
+    partial_share     numeric     not null check (partial_share in (0, 0.3, 0.5, 1)),
+    count_maintenance boolean     not null,
+    count_unknown     boolean     not null,
+    version           integer     not null default 1,
+    removed_at        timestamptz,
+    created_at        timestamptz not null default now(),
+    updated_at        timestamptz not null default now()
+);
+create trigger sla_contract_touch before update on sla_contract for each row execute function touch_updated_at();
+
+create table sla_exclusion (
+    id          uuid        primary key,
+    contract_id text        not null references sla_contract (id),
+    starts_at   timestamptz not null,
+    ends_at     timestamptz not null,
+    reason      text        not null check (reason <> ''),
+    made_by     text        not null,
+    made_at     timestamptz not null default now(),
+    check (ends_at > starts_at)
+);
+create index sla_exclusion_by_contract on sla_exclusion (contract_id, starts_at);
+
+create table sla_state (                                                       -- what was said of a contract, so that it is said once
+    contract_id  text        not null references sla_contract (id),
+    service_id   text        not null,
+    what         text        not null,                                         -- burn:fast, burn:medium, burn:slow, exhausted, breached
+    window_start timestamptz not null,
+    holds        boolean     not null,
+    said_at      timestamptz not null default now(),
+    primary key (contract_id, service_id, what, window_start)
+);
+create table sla_said (                                                        -- the version of a contract's events; grows by one with each
+    contract_id text   primary key references sla_contract (id),
+    version     bigint not null
+);
