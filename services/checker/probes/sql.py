@@ -1,0 +1,84 @@
+"""What the SQL databases have in common: a sign-in, one small query, and what its first value should be."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr
+
+from services.checker.domain.kinds import Flaw, Source
+from services.checker.domain.target import Facts, Measurement
+from services.checker.probes.secure import DatabaseTls
+from services.checker.probes.talk import Talk
+from shared.contracts.codes import ErrorType
+
+MAX_VALUE = 1_000
+"""Characters of a value that assertions see."""
+
+SOURCES = {"value": Source("text"), "number": Source("number")}
+"""The first column of the answer's first row: as text, and as a number if it is one."""
+
+_NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,3})?")
+
+
+class SqlOptions(DatabaseTls):
+    """How to sign in to a database, and what to ask."""
+
+    username: str = Field(default="", max_length=200)
+    """Who signs in. A role that may read what the query needs, and nothing else, is enough."""
+    password: SecretStr = SecretStr("")
+    """The password."""
+    query: str = Field(default="select 1", min_length=1, max_length=2_000)
+    """One statement, run in a read-only transaction that is never committed. Its time is the response time."""
+    expected: str | None = Field(default=None, max_length=MAX_VALUE)
+    """What the first column of the first row must be, as text; null: anything, no row too."""
+
+
+def database_of(url: str) -> str:
+    """Return the database that an address names."""
+    return unquote(urlsplit(url).path.strip("/"))
+
+
+def flaws_of(form: str, *, required: bool) -> Callable[[str, Any], list[Flaw]]:
+    """Return the judge of a database's address."""
+
+    def judge(url: str, _options: object) -> list[Flaw]:
+        parts = urlsplit(url)
+        name = database_of(url)
+        strange = "/" in parts.path.strip("/") or "\x00" in name or parts.query or parts.fragment or (required and not name)
+        return [Flaw("endpoint_url", f"must be {form}")] if strange else []
+
+    return judge
+
+
+def judged(talk: Talk, options: SqlOptions, value: object, *, query_ms: float, secure: bool) -> Measurement:
+    """Return what an answer's first value means; None stands for no row and for null."""
+    text = as_text(value)
+    facts, details = Facts(values=values_of(text)), {"tls": secure}
+    if options.expected is not None and text != options.expected:
+        # What was found may be anything that the database holds: it is not told on.
+        words = "no value, another was expected" if text is None else "not the expected value"
+        found = talk.unwell(ErrorType.ASSERTION_FAILED, words, facts=facts, details=details)
+    else:
+        found = talk.healthy(facts=facts, details=details)
+    return replace(found, response_time_ms=query_ms)
+
+
+def values_of(text: str | None) -> dict[str, Any]:
+    """Return what assertions see of a value."""
+    if text is None:
+        return {}
+    return {"value": text, "number": float(text)} if _NUMBER.fullmatch(text) else {"value": text}
+
+
+def as_text(value: object) -> str | None:
+    """Return a database's value as assertions see it."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes | bytearray):
+        return bytes(value[:MAX_VALUE]).decode("utf-8", "replace")
+    return str(value)[:MAX_VALUE]
