@@ -54,8 +54,9 @@ class Health:
     async def reasons(self) -> dict[str, str]:
         """Return why the process is not ready, by part; empty when it is."""
         found = dict(self._reasons)
-        answers = await asyncio.gather(*(_ask(check) for check in self._checks.values()))
-        found.update({part: answer for part, answer in zip(self._checks, answers, strict=True) if answer})
+        checks = dict(self._checks)  # one may be added while the others are asked
+        answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
+        found.update({part: answer for part, answer in zip(checks, answers, strict=True) if answer})
         return found
 
 
