@@ -9,14 +9,11 @@ the outbox drains, pool and publisher close.
 import asyncio
 import resource
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-
-import certifi
 
 from services.checker.catalog import Catalog, Unreadable, recall
 from services.checker.consumers import subscribe_all
@@ -27,7 +24,7 @@ from services.checker.isolation import Isolation, canary_targets, watching
 from services.checker.leases import Leases
 from services.checker.probes import KINDS, PROBES
 from services.checker.probes.engine import open_engine
-from services.checker.probes.tools import Tools
+from services.checker.probes.tools import Tools, trusted_authorities
 from services.checker.remembered import Remembered
 from services.checker.roster import Roster
 from services.checker.scheduler import Scheduler
@@ -60,8 +57,9 @@ async def equipped(settings: CheckerSettings, health: Health, known: Known) -> A
     """Run the engine, and give what probes work with."""
     rules = settings.host_rules
     most = settings.concurrency + BESIDES
-    async with open_engine(rules=rules, ca_file=ca_file(settings), most=most, on_failure=health.fail) as engine:
-        yield Tools(engine, rules, ca_file(settings), known=known, proxies=frozenset(settings.allowed_proxies))
+    trusted = trusted_authorities(settings.ca_file)
+    async with open_engine(rules=rules, ca_file=trusted, most=most, on_failure=health.fail) as engine:
+        yield Tools(engine, rules, trusted, known=known, proxies=frozenset(settings.allowed_proxies))
 
 
 @asynccontextmanager
@@ -92,12 +90,6 @@ async def probe(target: Target, tools: Tools) -> Measurement:
     if isinstance(target.options, Unreadable):
         return not_looked(target.options.reason)
     return await PROBES[target.kind](target, tools)
-
-
-def ca_file(settings: CheckerSettings) -> str:
-    """Return the file of certificate authorities to trust: the one that was set, the system's, or the one that came along."""
-    found = settings.ca_file or ssl.get_default_verify_paths().cafile
-    return str(found or certifi.where())
 
 
 def open_spool(settings: CheckerSettings) -> Spool:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -16,10 +16,10 @@ from services.checker.domain.target import Measurement, Target, not_looked
 from services.checker.drafts import Terms
 from services.checker.probes import KINDS, PROBES
 from services.checker.probes.engine import EngineStopped, open_engine
-from services.checker.probes.tools import Tools
+from services.checker.probes.tools import Tools, trusted_authorities
 from services.checker.results import to_result
 from services.checker.scheduler import Check
-from services.checker.secrets import CannotUnseal, Sealer, is_masked
+from services.checker.secrets import NO_KEYS, CannotUnseal, Sealer, is_masked
 from shared.clock import utc_now
 from shared.contracts.commands import AssertionVerdict, Problem, ServiceDraft, Trial
 from shared.contracts.services import Assertion
@@ -66,12 +66,24 @@ class Trials:
             return await usecases.present(conn, service_id)
 
 
-async def check_once(definition: Mapping[str, Any], *, rules: HostRules, ca_file: str, region: str = "here") -> Trial:
-    """Run a definition once from this machine, without database, broker or checker. Raises `Refused` (422)."""
-    broken: list[str] = []
-    async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(open_engine(rules=rules, ca_file=ca_file, most=1, on_failure=broken.append))
-        return await _run(definition, None, Terms(rules, Sealer()), Tools(engine, rules, ca_file), region)
+async def check_once(
+    definition: Mapping[str, Any],
+    *,
+    rules: HostRules,
+    ca_file: Path | None = None,
+    proxies: frozenset[str] = frozenset(),
+    region: str = "here",
+) -> Trial:
+    """Run a definition once from this machine, without database, broker or checker. Raises `Refused` (422).
+
+    `ca_file`: the authorities that TLS trusts, without it the system's. Pushes and groups are known to checkers only: here
+    they are unknown.
+    """
+    trusted = trusted_authorities(ca_file)
+    # What ends the engine ends the exchange that waits for it, which is told.
+    async with open_engine(rules=rules, ca_file=trusted, most=1, on_failure=lambda _reason: None) as engine:
+        tools = Tools(engine, rules, trusted, proxies=proxies)
+        return await _run(definition, None, Terms(rules, NO_KEYS), tools, region)
 
 
 async def _run(values: Mapping[str, Any], stored: Definition | None, terms: Terms, tools: Tools, region: str) -> Trial:

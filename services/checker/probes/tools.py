@@ -1,7 +1,11 @@
 """What probes work with, and what they give back."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import certifi
 
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.known import Known
@@ -25,6 +29,11 @@ class Tools:
     known: Known = field(default_factory=Known)
     clock: Clock = utc_now
     proxies: frozenset[str] = frozenset()
+
+
+def trusted_authorities(chosen: Path | None = None) -> str:
+    """Return the file of certificate authorities to trust: the chosen one, the system's, or the one that came along."""
+    return str(chosen or ssl.get_default_verify_paths().cafile or certifi.where())
 
 
 Probe = Callable[[Target, Tools], Awaitable[Measurement]]
