@@ -83,7 +83,11 @@ class CheckerSettings(ServiceSettings, SecretSettings):
     denied_networks: Networks = Field(
         default=(), description="Networks never connected to, as in 10.0.0.0/8,fc00::/7; cloud metadata always is denied"
     )
-    allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all, private ones too")
+    allowed_networks: Networks = Field(default=(), description="If set, only these networks are connected to; empty: all")
+    allow_private_networks: bool = Field(
+        default=True,
+        description="Whether private networks (loopback, 10.0.0.0/8, fc00::/7, …) are connected to; false where strangers define services",
+    )
     allowed_proxies: Proxies = Field(
         default=(),
         description="Proxies, as http://host:port by comma, that HTTP checks may go through; rules of networks do not reach behind them",
@@ -95,8 +99,8 @@ class CheckerSettings(ServiceSettings, SecretSettings):
 
     @property
     def host_rules(self) -> HostRules:
-        """The rules that both lists make."""
-        return HostRules(denied=self.denied_networks, allowed=self.allowed_networks)
+        """The rules that these settings make."""
+        return HostRules(denied=self.denied_networks, allowed=self.allowed_networks, private=self.allow_private_networks)
 
     @model_validator(mode="after")
     def _sound_canaries(self) -> Self:

@@ -29,15 +29,43 @@ NEVER: tuple[tuple[Network, str], ...] = tuple(
 PROXY_FORM = r"^http://([a-z0-9_.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}$"
 """How a proxy is written, where one is permitted and where one is asked for: the two must be the same text."""
 
-_NAT64 = IPv6Network("64:ff9b::/96")
+PRIVATE: tuple[Network, ...] = tuple(
+    ip_network(network)
+    for network in (
+        "10.0.0.0/8",  # RFC 1918, as the next two
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "127.0.0.0/8",  # loopback: RFC 1122
+        "::1/128",
+        "100.64.0.0/10",  # behind a carrier's NAT: RFC 6598
+        "192.0.0.0/24",  # for protocols: RFC 6890
+        "198.18.0.0/15",  # for benchmarks: RFC 2544
+        "240.0.0.0/4",  # reserved, and used inside some clouds: RFC 1112
+        "fc00::/7",  # unique local: RFC 4193
+        "fec0::/10",  # site-local, once: RFC 3879
+        "64:ff9b:1::/48",  # a network's own translation to IPv4: RFC 8215
+    )
+)
+"""What leads to no machine of the public Internet: permitted or not as a whole, by a setting."""
+
+_EMBEDDING = tuple(IPv6Network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+"""Networks whose addresses end in an IPv4 address: translated (RFC 6052, RFC 8215), and "compatible" ones of old (RFC 4291)."""
+_NONE_INSIDE = IPv6Network("::/127")
+"""Of the last of these, the unspecified address and loopback."""
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""What stands before the IPv4 address in the last half of one of RFC 5214."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """What an installation adds: `denied` networks; and, where `allowed` is not empty, nothing outside of it."""
+    """What an installation adds: `denied` networks; where `allowed` is not empty, nothing outside of it; no `private` ones, if it says so.
+
+    Each only takes away: nothing that is allowed is permitted in spite of another rule.
+    """
 
     denied: tuple[Network, ...] = ()
     allowed: tuple[Network, ...] = ()
+    private: bool = True
 
     def refusal(self, address: str) -> str | None:
         """Return why `address` (a literal one, without brackets) may not be connected to, or None if it may."""
@@ -56,14 +84,25 @@ class HostRules:
                 return why
         if any(ip in network for network in self.denied):
             return "is in a denied network"
+        if not self.private and any(ip in network for network in PRIVATE):
+            return "is in a private network"
         if self.allowed and not any(ip in network for network in self.allowed):
             return "is in none of the allowed networks"
         return None
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that `host` spells, in any spelling that a C library accepts (`127.1`, `0x7f000001`), or None for a name."""
+    """Return the address that `host` spells, or None for a name.
+
+    In any spelling that a C library accepts (`127.1`, `0x7f000001`), also with digits and dots of other scripts, which become plain ones
+    on the way to the resolver (IDNA). The zone of an IPv6 address is left away.
+    """
     plain = host.strip("[]").partition("%")[0]
+    if not plain.isascii():
+        try:
+            plain = plain.encode("idna").decode("ascii")
+        except UnicodeError:
+            return None
     try:
         return ip_address(plain)
     except ValueError:
@@ -81,10 +120,11 @@ def _meanings(ip: Address) -> tuple[Address, ...]:
     """Return the address and, where it carries an IPv4 address inside, that one: the packet may end there."""
     if isinstance(ip, IPv4Address):
         return (ip,)
-    inner = ip.ipv4_mapped or ip.sixtofour
-    if inner is None and ip in _NAT64:
+    if ip.ipv4_mapped:
+        # It IS the IPv4 address; the allowed networks are written for that one.
+        return (ip.ipv4_mapped,)
+    inner = ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    ends_in_ipv4 = any(ip in network for network in _EMBEDDING) and ip not in _NONE_INSIDE
+    if inner is None and (ends_in_ipv4 or int(ip) >> 32 & 0xFFFFFFFF in _ISATAP):
         inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-    if inner is None:
-        return (ip,)
-    # A mapped address IS the IPv4 address; the allowed networks are written for that one.
-    return (inner,) if ip.ipv4_mapped else (ip, inner)
+    return (ip,) if inner is None else (ip, inner)
