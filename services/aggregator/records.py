@@ -21,6 +21,12 @@ SUCCESS = {Outcome.HEALTHY: True, Outcome.DEGRADED: True, Outcome.FAILED: False,
 REPORTED = "reported"
 """The source of calls that others measured; those of checks say 'check'."""
 
+COLUMNS = (
+    *("id", "service_id", "region", "scheduled_at", "measured_at", "outcome", "is_success", "response_time", "status_code"),
+    *("error_type", "error_message", "endpoint", "method", "checker", "attempt", "metadata"),
+)
+"""What is stored of a check; `row` gives the values."""
+
 SQL_INSERT_CHECKS = """
 insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
                                 error_type, error_message, endpoint, method, checker, attempt, metadata)
@@ -107,29 +113,32 @@ update api_call_logs l
                 and (i.ended_at is null or i.ended_at > l.date::timestamp at time zone 'utc'))"""
 
 
+def row(one: CheckResult, checker: str) -> tuple[object, ...]:
+    """Return a check as a row of api_response_times, in the order of COLUMNS."""
+    return (
+        one.id,
+        one.service_id,
+        one.region,
+        one.scheduled_at,
+        one.checked_at,
+        one.outcome.value,
+        SUCCESS[one.outcome],
+        one.response_time_ms,
+        one.status_code,
+        None if one.error_type is None else one.error_type.value,
+        _storable(one.error_message),
+        _storable(one.endpoint),
+        _storable(one.method),
+        checker,
+        one.attempt,
+        _rest(one),
+    )
+
+
 async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, str]]) -> set[UUID]:
     """Store checks, each with the checker that measured it, and return the ids of those that were not there yet."""
-    results = [result for result, _ in checks]
-    rows = await conn.fetch(
-        SQL_INSERT_CHECKS,
-        [one.id for one in results],
-        [one.service_id for one in results],
-        [one.region for one in results],
-        [one.scheduled_at for one in results],
-        [one.checked_at for one in results],
-        [one.outcome.value for one in results],
-        [SUCCESS[one.outcome] for one in results],
-        [one.response_time_ms for one in results],
-        [one.status_code for one in results],
-        [None if one.error_type is None else one.error_type.value for one in results],
-        [_storable(one.error_message) for one in results],
-        [_storable(one.endpoint) for one in results],
-        [_storable(one.method) for one in results],
-        [checker for _, checker in checks],
-        [one.attempt for one in results],
-        [_rest(one) for one in results],
-    )
-    return {row["id"] for row in rows}
+    columns = zip(*(row(result, checker) for result, checker in checks), strict=True)
+    return {stored["id"] for stored in await conn.fetch(SQL_INSERT_CHECKS, *map(list, columns))}
 
 
 async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:
