@@ -1,0 +1,187 @@
+"""Whatever is sent to the REST API is answered, and never with a defect: every kind's options, from their own schemas and beyond them.
+
+Against the product's own processes. Seen red with a probe's `raise` on an option that its schema permits, at the place where options
+are read.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from cryptography.fernet import Fernet
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
+from schemathesis.generation import GenerationMode
+
+from services.checker.domain.kinds import Kind
+from services.checker.probes import KINDS
+from tests.integration.gateway import rig
+from tests.product import running_product
+from tests.servers import Database, Vhost
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+EXAMPLES = 8
+"""For each kind (or address), each way (as its schema says, or not), and each address that takes it."""
+ADDRESSES = {"dns": "dns://localhost", "icmp": "icmp://127.0.0.1", "push": "push://fuzz", "group": "group://fuzz"}
+ASSERTIONS = {
+    "type": "array",
+    "maxItems": 3,
+    "items": {
+        "type": "object",
+        "required": ["source", "comparison"],
+        "properties": {
+            "source": {"enum": ["code", "json", "html", "header", "body", "phase", "certificate", "response_time", "loss"]},
+            "property": {"type": "string"},
+            "comparison": {"enum": ["equals", "matches", "less_than", "exists", "length_equals", "contains"]},
+            "target": {"type": ["string", "number", "boolean", "null"]},
+            "severity": {"enum": ["down", "degraded"]},
+        },
+        "additionalProperties": False,
+    },
+}
+CALLS = {
+    "type": "object",
+    "required": ["calls"],
+    "properties": {
+        "calls": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["endpoint", "duration_ms", "measured_at"],
+                "properties": {
+                    "endpoint": {"type": "string"},
+                    "method": {"type": "string"},
+                    "status_code": {"type": ["integer", "null"]},
+                    "duration_ms": {"type": "number"},
+                    "measured_at": {"type": "string", "format": "date-time"},
+                    "is_success": {"type": ["boolean", "null"]},
+                },
+            },
+        }
+    },
+}
+WANTED = {
+    "type": "object",
+    "required": ["definitions"],
+    "properties": {
+        "definitions": {"type": "array", "items": {"type": "object"}},
+        "prune": {"type": "boolean"},
+        "dry_run": {"const": True},
+    },
+}
+
+
+def lifted(name: str, shape: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a JSON Schema and its definitions, with references as a document of OpenAPI has them."""
+
+    def pointed(one: object) -> Any:  # noqa: ANN401  # JSON
+        return json.loads(json.dumps(one).replace('"#/$defs/', f'"#/components/schemas/{name}.'))
+
+    inner = {f"{name}.{key}": pointed(one) for key, one in shape.get("$defs", {}).items()}
+    return pointed({key: one for key, one in shape.items() if key != "$defs"}), inner
+
+
+def document() -> dict[str, Any]:
+    """Return an OpenAPI document with an operation for each kind, and for what else takes a body."""
+    bodies: dict[str, Any] = {"calls": CALLS, "wanted": WANTED}
+    schemas: dict[str, Any] = {}
+    for kind in KINDS.values():
+        options, inner = lifted(kind.name, kind.schema)
+        schemas |= inner | {kind.name: options}
+        properties = {"options": {"$ref": f"#/components/schemas/{kind.name}"}, "assertions": ASSERTIONS}
+        bodies[kind.name] = {"type": "object", "required": ["options"], "properties": properties, "additionalProperties": False}
+    paths = {
+        f"/{name}": {
+            "post": {
+                "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+                "responses": {"default": {"description": "any"}},
+            }
+        }
+        for name, body in bodies.items()
+    }
+    return {"openapi": "3.1.0", "info": {"title": "fuzz", "version": "1"}, "paths": paths, "components": {"schemas": schemas}}
+
+
+def address(kind: Kind) -> str:
+    """Return an address of a kind at which nobody answers: nothing but this machine is asked."""
+    return ADDRESSES.get(kind.name, f"{kind.schemes[0]}://127.0.0.1:1" + ("" if kind.needs_port else "/0"))
+
+
+def search(bodies: SearchStrategy[Any], send: Callable[[Any], None]) -> None:
+    """Send what the strategy makes."""
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(bodies)
+    def run(case: Any) -> None:  # noqa: ANN401  # schemathesis' own
+        send(case.body)
+
+    run()
+
+
+class Sender:
+    """Sends bodies to an API, and fails on an answer that is a defect."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        """`http` is signed in."""
+        self.http = http
+        self.statuses: Counter[tuple[str, int]] = Counter()
+        self.numbers = count()
+
+    def definition(self, kind: Kind, body: Any) -> None:  # noqa: ANN401  # anything
+        """Have a definition with these options tried, planned and saved."""
+        number = next(self.numbers)
+        base: dict[str, Any] = {"id": f"fuzz-{number}", "name": f"Fuzz {number}", "kind": kind.name, "endpoint_url": address(kind)}
+        base |= {"timeout": 200, "check_interval": 60_000, "is_active": False}
+        whole = base | body if isinstance(body, dict) else body
+        self.post("/api/v1/checks/try", whole)
+        self.post("/api/v1/services/apply", {"definitions": [whole], "dry_run": True})
+        self.post("/api/v1/services", whole)
+
+    def post(self, path: str, body: Any) -> None:  # noqa: ANN401  # anything
+        """Send a body, JSON or not."""
+        content = body if isinstance(body, bytes) else json.dumps(body, default=repr).encode()
+        answer = self.http.post(path, content=content, headers={"content-type": "application/json"})
+        self.statuses[path, answer.status_code] += 1
+        assert answer.status_code < 500, (path, body, answer.text)
+
+
+def fuzz(url: str, cookies: httpx.Cookies) -> Counter[tuple[str, int]]:
+    """Send everything; return how it was answered."""
+    api = schemathesis.openapi.from_dict(document())
+    with httpx.Client(base_url=url, cookies=cookies, timeout=30) as http:
+        sender = Sender(http)
+        for mode in GenerationMode:
+            for kind in KINDS.values():
+                bodies = api[f"/{kind.name}"]["POST"].as_strategy(generation_mode=mode)
+                search(bodies, lambda body, kind=kind: sender.definition(kind, body))  # type: ignore[misc]  # bound in the loop
+            for name, path in (("calls", "/api/v1/services/watched/response-times"), ("wanted", "/api/v1/services/apply")):
+                bodies = api[f"/{name}"]["POST"].as_strategy(generation_mode=mode)
+                search(bodies, lambda body, path=path: sender.post(path, body))  # type: ignore[misc]
+    return sender.statuses
+
+
+async def test_no_body_finds_a_defect(
+    database: Database, vhost: Vhost, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLA_SECRET_KEYS", Fernet.generate_key().decode())
+    async with running_product(database, vhost, redis_url, tmp_path) as product, product.signed_in() as client:
+        watched = {"id": "watched", "name": "Watched", "kind": "tcp", "endpoint_url": "tcp://127.0.0.1:1", "is_active": False}
+        assert (await client.post("/api/v1/services", json=watched)).status_code == 201
+        statuses = await asyncio.to_thread(fuzz, str(client.base_url), client.cookies)
+        call = await client.post("/api/v1/services/watched/response-times", json={"calls": [rig.call()]})
+        assert call.status_code == 202
+        logs = "".join(one.log.read_text(encoding="utf-8") for one in product.replicas)
+
+    print(dict(sorted(statuses.items())))
+    assert "Traceback" not in logs, logs[logs.index("Traceback") - 500 :][:4000]
+    assert statuses["/api/v1/checks/try", 200], "some definitions are sound"
+    assert statuses["/api/v1/services", 201]
+    assert statuses["/api/v1/services", 422]
