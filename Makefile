@@ -51,7 +51,8 @@ format: $(VENV)/.dev  ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## Measure what a check costs, beside a bare httpx loop
+bench: $(VENV)/.dev  ## Measure what a check costs, beside prometheus-blackbox-exporter and a bare httpx loop
+	@$(BIN)/sla-monitor install nginx blackbox $$([ "$$SLA_TEST_SERVERS" = docker ] || echo rabbitmq)
 	$(BIN)/python -m tests.bench.checker_cpu $(ARGS)
 
 env: .python  ## Write .env with generated passwords, unless it exists
