@@ -1,6 +1,7 @@
 """Messages in, each to the one use case that it feeds. No decisions."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from services.checker import pushes, usecases
 from services.checker.drafts import Terms
@@ -10,6 +11,7 @@ from shared.contracts import commands
 from shared.contracts.checks import CheckBatchV1
 from shared.contracts.commands import (
     Kinds,
+    Method,
     Nothing,
     Plan,
     PushSignal,
@@ -25,12 +27,13 @@ from shared.contracts.envelope import Event
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import ServiceStatusChangedV1
 from shared.database import Pool, transaction
+from shared.rpc import Answerer
 
 LOG_BATCHES = 50
 LOG_WAIT_S = 0.2
 
-
 Try = Callable[[ServiceDraft], Awaitable[Trial]]
+Answers = dict[Method[Any, Any], Answerer]
 
 
 def subscribe_all(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Callable[[], None], try_once: Try) -> None:
@@ -56,7 +59,14 @@ def subscribe_events(consumer: Consumer, *, pool: Pool) -> None:
 
 def serve_commands(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Callable[[], None], try_once: Try) -> None:
     """Answer what is asked on checker.rpc."""
+    answers: Answers = {commands.CHECKS_TRY: try_once}
+    answers |= _changing(pool, terms, changed)
+    answers |= _reading(pool)
+    answers |= _pushed(pool, changed)
+    rpc.serve(consumer, commands.CHECKER_RPC, answers)
 
+
+def _changing(pool: Pool, terms: Terms, changed: Callable[[], None]) -> Answers:
     async def create(draft: ServiceDraft) -> ServiceDefinition:
         async with transaction(pool) as conn:
             service = await usecases.create(conn, draft, rules=terms.rules, sealer=terms.sealer)
@@ -75,6 +85,21 @@ def serve_commands(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Cal
         changed()
         return Nothing()
 
+    async def apply(wanted: ServiceSet) -> Plan:
+        async with transaction(pool) as conn:
+            plan = await usecases.apply(conn, wanted, rules=terms.rules, sealer=terms.sealer)
+        changed()
+        return plan
+
+    return {
+        commands.SERVICES_CREATE: create,
+        commands.SERVICES_CHANGE: change,
+        commands.SERVICES_REMOVE: remove,
+        commands.SERVICES_APPLY: apply,
+    }
+
+
+def _reading(pool: Pool) -> Answers:
     async def list_services(_: Nothing) -> Services:
         async with pool.acquire() as conn:
             return await usecases.list_services(conn)
@@ -83,15 +108,13 @@ def serve_commands(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Cal
         async with pool.acquire() as conn:
             return await usecases.get_service(conn, ref)
 
-    async def apply(wanted: ServiceSet) -> Plan:
-        async with transaction(pool) as conn:
-            plan = await usecases.apply(conn, wanted, rules=terms.rules, sealer=terms.sealer)
-        changed()
-        return plan
-
     async def kinds(_: Nothing) -> Kinds:
         return usecases.kinds()
 
+    return {commands.SERVICES_LIST: list_services, commands.SERVICES_GET: get_service, commands.KINDS_DESCRIBE: kinds}
+
+
+def _pushed(pool: Pool, changed: Callable[[], None]) -> Answers:
     async def signal(said: PushSignal) -> Nothing:
         async with transaction(pool) as conn:
             await pushes.record(conn, said)
@@ -102,19 +125,4 @@ def serve_commands(consumer: Consumer, *, pool: Pool, terms: Terms, changed: Cal
         async with transaction(pool) as conn:
             return await pushes.renew_token(conn, ref)
 
-    rpc.serve(
-        consumer,
-        commands.CHECKER_RPC,
-        {
-            commands.SERVICES_CREATE: create,
-            commands.SERVICES_CHANGE: change,
-            commands.SERVICES_REMOVE: remove,
-            commands.SERVICES_APPLY: apply,
-            commands.CHECKS_TRY: try_once,
-            commands.KINDS_DESCRIBE: kinds,
-            commands.SERVICES_LIST: list_services,
-            commands.SERVICES_GET: get_service,
-            commands.PUSH_SIGNAL: signal,
-            commands.PUSH_RENEW_TOKEN: renew_token,
-        },
-    )
+    return {commands.PUSH_SIGNAL: signal, commands.PUSH_RENEW_TOKEN: renew_token}

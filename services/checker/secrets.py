@@ -5,11 +5,11 @@ stands as `{"sealed": "<token>"}`, a Fernet token (github.com/fernet/spec: AES-1
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import BaseModel, SecretStr
-from pydantic_core import to_jsonable_python
 
 from services.checker.domain.kinds import Flaw
 
@@ -52,7 +52,8 @@ class Sealer:
         Raises `CannotSeal` without keys, and where a mask stands for a secret that is not known here.
         """
         flaws: list[Flaw] = []
-        sealed = self._seal(options.model_dump(exclude_unset=True, by_alias=True), stored or {}, "options", flaws)
+        as_json = options.model_dump(mode="json", exclude_unset=True, by_alias=True)  # in which secrets are stars
+        sealed = self._seal(options.model_dump(exclude_unset=True, by_alias=True), as_json, stored or {}, "options", flaws)
         if flaws:
             raise CannotSeal(flaws)
         return dict(sealed)
@@ -69,27 +70,27 @@ class Sealer:
         """Return stored options with every secret sealed by the first key. Raises `CannotUnseal`."""
         return {name: self._reseal(value) for name, value in stored.items()}
 
-    def _seal(self, value: Any, stored: Any, where: str, flaws: list[Flaw]) -> Any:  # noqa: ANN401  # JSON
+    def _seal(self, value: Any, as_json: Any, stored: Any, where: str, flaws: list[Flaw]) -> Any:  # noqa: ANN401  # JSON
+        """Return `as_json` with a token wherever `value`, the same options, has a secret."""
         if isinstance(value, SecretStr):
-            plain = value.get_secret_value()
-            reason = _MASKED if plain == MASK else None if self._fernet else _NO_KEYS
-            if reason:
-                flaws.append(Flaw(where, reason))
-            elif is_sealed(stored) and self._is(stored, plain):
-                return stored
-            return self._token(plain) if reason is None else None
+            return self._sealed(value.get_secret_value(), stored, where, flaws)
         if is_sealed(value):
             flaws.append(Flaw(where, _LOOKALIKE))
         if isinstance(value, dict):
             beside = stored if isinstance(stored, Mapping) else {}
-            return {str(name): self._seal(one, beside.get(str(name)), f"{where}.{name}", flaws) for name, one in value.items()}
+            inside = zip(value.values(), as_json.items(), strict=True)
+            return {name: self._seal(one, shown, beside.get(name), f"{where}.{name}", flaws) for one, (name, shown) in inside}
         if isinstance(value, list | tuple):
             others = stored if isinstance(stored, list) else []
-            return [
-                self._seal(one, others[place] if place < len(others) else None, f"{where}.{place}", flaws)
-                for place, one in enumerate(value)
-            ]
-        return to_jsonable_python(value)
+            both = zip_longest(value, as_json, others[: len(value)])
+            return [self._seal(one, shown, kept, f"{where}.{place}", flaws) for place, (one, shown, kept) in enumerate(both)]
+        return as_json
+
+    def _sealed(self, plain: str, stored: Any, where: str, flaws: list[Flaw]) -> Any:  # noqa: ANN401  # JSON
+        if plain == MASK or self._fernet is None:
+            flaws.append(Flaw(where, _MASKED if plain == MASK else _NO_KEYS))
+            return None
+        return stored if is_sealed(stored) and self._is(stored, plain) else self._token(plain)
 
     def _token(self, plain: str) -> dict[str, str]:
         assert self._fernet is not None  # noqa: S101  # asked before
