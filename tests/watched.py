@@ -81,7 +81,7 @@ def saying(first: bytes, then: bytes, *, pause_s: float = 0.0, limit: int = 1 <<
             writer.write(then)
             await writer.drain()
             sent += len(then)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)  # how slow it drips is what it is
 
     return answer
 

@@ -18,22 +18,31 @@ OURS = {*PRODUCT, "tests"}
 
 IMPORTED_AS = {
     "axe-playwright-python": "axe_playwright_python",
+    "dnspython": "dns",
+    "google-re2": "re2",
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
     "import-linter": "importlinter",
     "prometheus-client": "prometheus_client",
     "pydantic-settings": "pydantic_settings",
+    "python-jsonpath": "jsonpath",
+    "pyyaml": "yaml",
 }
-BROUGHT = {"starlette"}
-"""FastAPI's own interface names its requests and responses; pinned with it."""
+BROUGHT = {"aiormq", "click", "pydantic_core", "pymysql", "starlette"}
+"""What others' own interfaces name, pinned with them: aio-pika's connection, Typer's errors, pydantic's errors, aiomysql's constants,
+FastAPI's requests and responses."""
 BROUGHT_FOR_TESTS = {"pamqp", "yarl"}
 """aio-pika's own interface: its frames' values and its URLs; pinned with it."""
 NOT_IMPORTED = {
     "asyncpg-stubs",  # read by mypy
+    "grpc-stubs",  # likewise
     "import-linter",  # run as a program
     "mypy",
     "pytest-asyncio",
     "pytest-randomly",
     "pytest-xdist",
     "ruff",
+    "types-pyyaml",  # read by mypy
 }
 """Tools, and plugins that pytest finds by itself."""
 

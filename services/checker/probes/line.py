@@ -133,7 +133,7 @@ async def _closed(line: Line) -> None:
     """Close the library's side: let a transport do it that owns it, now that the other side is gone; TLS of its own takes some turns."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + LAST_WORDS_S
-    while line.taken and line.end.fileno() >= 0 and loop.time() < give_up:
+    while line.taken and line.end.fileno() >= 0 and loop.time() < give_up:  # noqa: ASYNC110  # a transport tells nobody that it has closed
         await asyncio.sleep(0.001)
     line.end.close()
 

@@ -132,7 +132,8 @@ async def _query(connection: "asyncpg.Connection[asyncpg.Record]", query: str, t
 
     A server does not notice that nobody waits for an answer any more: it is told when to give up.
     """
-    await connection.execute(f"begin read only; set local statement_timeout = {timeout_ms}")
+    limited = f"begin read only; set local statement_timeout = {timeout_ms:d}"  # a number of our own, where none may be a parameter
+    await connection.execute(limited)
     began = perf_counter()
     row = await connection.fetchrow(query)
     took = round((perf_counter() - began) * 1000, 3)

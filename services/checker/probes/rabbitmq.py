@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiormq
 from aiormq import channel, connection, exceptions
 from pydantic import Field, SecretStr
-from yarl import URL
 
 from services.checker.domain.kinds import Flaw, Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
@@ -113,22 +112,16 @@ class _OverLine(connection.TransportFactory):
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:  # noqa: ANN401, ARG002  # aiormq's
+    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:  # noqa: ANN401, ARG002  # aiormq's
         return await asyncio.open_connection(sock=self._line.take())
 
 
 @asynccontextmanager
 async def _client(line: Line, vhost: str, options: RabbitmqOptions) -> AsyncIterator[aiormq.Connection]:
     """Give aiormq's connection over a line, and leave nothing of it behind."""
-    url = URL.build(
-        scheme="amqp",
-        user=options.username,
-        password=options.password.get_secret_value(),
-        host="service",  # never looked up: there is a line
-        port=PORT,
-        path="/" if vhost == "/" else f"/{vhost}",
-        query={"heartbeat": "0", "name": "sla-monitor"},
-    )
+    user, password = quote(options.username, safe=""), quote(options.password.get_secret_value(), safe="")
+    # "service" is never looked up: there is a line
+    url = f"amqp://{user}:{password}@service:{PORT}/{'' if vhost == '/' else quote(vhost, safe='')}?heartbeat=0&name=sla-monitor"
     for name in ("aiormq.connection", "aiormq.channel"):
         logging.getLogger(name).addFilter(_not_probing)
     _PROBING.set(True)

@@ -34,7 +34,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
         metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
         self.heard.append((request.service, metadata))
         if request.service == "slow":
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # longer than any check waits
         if request.service.startswith("refused-"):
             await context.abort(getattr(grpc.StatusCode, request.service.removeprefix("refused-")), "hunter2 of pid 4711")
         if request.service == "huge":
