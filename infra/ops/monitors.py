@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_core import to_jsonable_python
 
 from infra.ops.errors import OpsError
 from shared.contracts.commands import FieldProblem
@@ -21,8 +22,12 @@ from shared.contracts.services import ServiceDefinition
 SUFFIXES = {".yaml", ".yml"}
 SET_BY_SYSTEM = {"created_at", "updated_at", "version"}
 FIELDS = tuple(name for name in ServiceDefinition.model_fields if name not in SET_BY_SYSTEM)
-EMPTY: tuple[Any, ...] = (None, "", [], {})
-"""What is left out of an export: each of these is its field's default."""
+DEFAULTS = {
+    name: to_jsonable_python(field.get_default(call_default_factory=True))
+    for name, field in ServiceDefinition.model_fields.items()
+    if not field.is_required()
+}
+"""What an export leaves out."""
 
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))")
 _ESCAPED = re.compile(r"\$(?=[${])")
@@ -86,9 +91,9 @@ def located(problems: Iterable[FieldProblem], written: Sequence[Written]) -> lis
 
 
 def write(services: Iterable[Mapping[str, Any]]) -> str:
-    """Return services as YAML that reads back as the same: by id, without what is empty, secrets as they are masked."""
+    """Return services as YAML that reads back as the same: by id, without what is as by default, secrets as they are masked."""
     listed = [
-        {name: escaped(one[name]) for name in FIELDS if name in one and one[name] not in EMPTY}
+        {name: escaped(one[name]) for name in FIELDS if name in one and not (name in DEFAULTS and one[name] == DEFAULTS[name])}
         for one in sorted(services, key=lambda one: str(one["id"]))
     ]
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
