@@ -185,5 +185,6 @@ def _compare(ledger: Ledger, target: Target, story: Story) -> None:
     resumed = min(one.began for one in checks if one.began > story.started) - story.killed
     slowest, oldest = max(late, default=0.0), max(lost, default=0.0) * 1000
     print(f"away {AWAY_S:.0f} s: {watched} slots, none missing; {len(late)} later than {ON_TIME_S:g} s, by {slowest:.3f} s at most")
+    print(f"the kill took {len(lost)} results, the oldest {oldest:.0f} ms old; checks went on {resumed:.1f} s after it")
     print(f"{len(checks)} results stored, each counted once")
     assert len(late) <= STALLS * watched, late
