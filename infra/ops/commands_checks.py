@@ -8,14 +8,12 @@ import asyncio
 import json
 import re
 import shlex
-import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import certifi
 import typer
 from pydantic import SecretStr
 
@@ -151,9 +149,9 @@ def _checked(values: Mapping[str, Any]) -> Outcome:
     # Only its rules about hosts and its authorities are of interest; it has neither database nor broker here.
     nowhere = SecretStr("")
     settings = CheckerSettings(database_url=nowhere, broker_url=nowhere)
-    ca_file = str(settings.ca_file or ssl.get_default_verify_paths().cafile or certifi.where())
+    proxies = frozenset(settings.allowed_proxies)
     try:
-        trial: Trial = asyncio.run(check_once(values, rules=settings.host_rules, ca_file=ca_file))
+        trial: Trial = asyncio.run(check_once(values, rules=settings.host_rules, ca_file=settings.ca_file, proxies=proxies))
     except Refused as refused:
         name = values.get("id", values.get("endpoint_url", "the check"))
         lines = [f"{name}: {one.field} {one.reason}" for one in refused.problem.errors] or [f"{name}: {refused.problem.detail}"]
