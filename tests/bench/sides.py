@@ -174,7 +174,7 @@ async def _probe(port: int, url: str, rate: int, seconds: float) -> int:
         nonlocal done
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for slot in slots:
-            await asyncio.sleep(max(0.0, began + slot / rate - time.monotonic()))
+            await asyncio.sleep(max(0.0, began + slot / rate - time.monotonic()))  # the pace that is compared
             writer.write(request)
             if b"\nprobe_success 1\n" not in await _body(reader):
                 msg = "blackbox_exporter did not find the target healthy: nothing was measured"
