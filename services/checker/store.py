@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 COLUMNS = """id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout, failure_threshold,
-       recovery_threshold, is_active, retry_interval_ms, degraded_after_ms, regions, assertions,
-       options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
+       recovery_threshold, is_active, retry_interval_ms, degraded_after_ms, regions, quorum, depends_on,
+       assertions, options, metadata, status, status_version, version, revision, created_at, updated_at, removed_at"""
 
 SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 returning revision"
 SQL_HOLD = "select from definitions_revision for update"
@@ -26,20 +26,23 @@ SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and remov
 SQL_SAVE = f"""
 insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
                       failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms,
-                      regions, assertions, revision)
+                      regions, quorum, depends_on, assertions, revision)
 select id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
-       failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms, regions, assertions, $2
+       failure_threshold, recovery_threshold, is_active, options, metadata, retry_interval_ms, degraded_after_ms,
+       regions, quorum, depends_on, assertions, $2
   from jsonb_to_recordset($1) as one (
        id text, name text, display_name text, display_name_ko text, description text, kind text, endpoint_url text,
        check_interval integer, timeout integer, failure_threshold integer, recovery_threshold integer, is_active boolean,
-       options jsonb, metadata jsonb, retry_interval_ms integer, degraded_after_ms integer, regions text[], assertions jsonb)
+       options jsonb, metadata jsonb, retry_interval_ms integer, degraded_after_ms integer, regions text[],
+       quorum text, depends_on text[], assertions jsonb)
 on conflict (id) do update set
     name = excluded.name, display_name = excluded.display_name, display_name_ko = excluded.display_name_ko,
     description = excluded.description, kind = excluded.kind, endpoint_url = excluded.endpoint_url,
     check_interval = excluded.check_interval, timeout = excluded.timeout, failure_threshold = excluded.failure_threshold,
     recovery_threshold = excluded.recovery_threshold, is_active = excluded.is_active, options = excluded.options,
     metadata = excluded.metadata, retry_interval_ms = excluded.retry_interval_ms, degraded_after_ms = excluded.degraded_after_ms,
-    regions = excluded.regions, assertions = excluded.assertions, revision = excluded.revision, version = services.version + 1,
+    regions = excluded.regions, quorum = excluded.quorum, depends_on = excluded.depends_on,
+    assertions = excluded.assertions, revision = excluded.revision, version = services.version + 1,
     created_at = case when services.removed_at is null then services.created_at else now() end, removed_at = null
 returning {COLUMNS}"""
 SQL_FREE_NAMES = "update services set name = chr(1) || id where id = any($1)"
@@ -194,6 +197,6 @@ def _next_month(first: date) -> date:
 def _stored(row: "asyncpg.Record") -> Stored:
     fields: dict[str, Any] = dict(row)
     beside = {name: fields.pop(name) for name in BESIDE}
-    for name in ("regions", "assertions"):
+    for name in ("regions", "depends_on", "assertions"):
         fields[name] = tuple(fields[name])
     return Stored(Definition(**fields), **beside)

@@ -16,10 +16,12 @@ MAX_THRESHOLD = 10
 MAX_ID, MAX_NAME, MAX_DESCRIPTION, MAX_URL = 63, 200, 2_000, 2_048
 MAX_JSON_BYTES = 65_536
 """Room for a chain of certificates and a key."""
-MAX_REGIONS = 50
+MAX_REGIONS, MAX_DEPENDENCIES = 50, 50
+QUORUMS = ("any", "majority", "all")
 SET_BY_SYSTEM = frozenset({"status", "version", "created_at", "updated_at"})
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NUMBER = re.compile(r"[1-9][0-9]?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -44,6 +46,8 @@ class Definition:
     retry_interval_ms: int | None = None
     degraded_after_ms: int | None = None
     regions: tuple[str, ...] = ()
+    quorum: str = "majority"
+    depends_on: tuple[str, ...] = ()
     assertions: tuple[dict[str, Any], ...] = ()
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +77,9 @@ def define(values: Mapping[str, Any], rules: HostRules, language: Language) -> D
     else:
         flaws += _of_kind(kind, known, {flaw.field for flaw in flaws}, rules, language)
     flaws += _out_of_proportion(known, {flaw.field for flaw in flaws})
-    for name in ("regions", "assertions"):
+    if not any(flaw.field == "depends_on" for flaw in flaws) and known.get("id") in known.get("depends_on", ()):
+        flaws.append(Flaw("depends_on", "must not name the service itself"))
+    for name in ("regions", "depends_on", "assertions"):
         if name in known and not flaws:
             known[name] = tuple(known[name])
     return Rejected(tuple(flaws)) if flaws else Definition(**known)
@@ -149,9 +155,17 @@ def _boolean(value: object) -> str | None:
     return None if isinstance(value, bool) else "must be true or false"
 
 
-def _regions(value: object) -> str | None:
-    fits = isinstance(value, list | tuple) and len(value) <= MAX_REGIONS and len(set(map(str, value))) == len(value)
-    return None if fits and all(_identifier(one) is None for one in value) else 'must be a list of different regions, as in ["eu-west"]'  # type: ignore[attr-defined]  # fits says it is a list
+def _ids(most: int, reason: str) -> Callable[[Any], str | None]:
+    def check(value: object) -> str | None:
+        fits = isinstance(value, list | tuple) and len(value) <= most and len(set(map(str, value))) == len(value)
+        return None if fits and all(_identifier(one) is None for one in value) else reason  # type: ignore[attr-defined]  # fits says it is a list
+
+    return check
+
+
+def _quorum(value: object) -> str | None:
+    is_number = isinstance(value, str) and _NUMBER.fullmatch(value) and int(value) <= MAX_REGIONS
+    return None if is_number or value in QUORUMS else f'must be {", ".join(QUORUMS)}, or a number of regions as text, such as "2"'
 
 
 def _list(value: object) -> str | None:
@@ -185,7 +199,9 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "is_active": _boolean,
     "retry_interval_ms": _nullable(_whole(1, MAX_INTERVAL_MS, " (milliseconds), or null")),
     "degraded_after_ms": _nullable(_whole(1, MAX_TIMEOUT_MS, " (milliseconds), or null")),
-    "regions": _regions,
+    "regions": _ids(MAX_REGIONS, 'must be a list of different regions, as in ["eu-west"]'),
+    "quorum": _quorum,
+    "depends_on": _ids(MAX_DEPENDENCIES, 'must be a list of different services, by id, as in ["database"]'),
     "assertions": _list,
     "options": _json_object,
     "metadata": _json_object,

@@ -161,7 +161,15 @@ async def test_what_is_listed_can_be_applied_and_changes_nothing(pool: Pool) -> 
     """What is exported is a set of definitions. Seen red with assertions stored as they were written, without their defaults."""
     kinds = [
         one("http", options={"expected_codes": [200, "3xx"]}, assertions=[{"source": "code", "comparison": "equals", "target": 200}]),
-        one("tcp", kind="tcp", endpoint_url="tcp://127.0.0.1:1", regions=["eu", "kr"], metadata={"team": ["a", {"b": 1.5}]}),
+        one(
+            "tcp",
+            kind="tcp",
+            endpoint_url="tcp://127.0.0.1:1",
+            regions=["eu", "kr"],
+            quorum="2",
+            depends_on=["http"],
+            metadata={"team": ["a", {"b": 1.5}]},
+        ),
         one("slow", degraded_after_ms=100, retry_interval_ms=2000, is_active=False, display_name_ko="느림", description="two\nlines"),
     ]
     await apply(pool, *kinds)
