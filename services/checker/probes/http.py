@@ -36,6 +36,7 @@ SOURCES = {
 _OF_BODY = frozenset({"body", "json", "html"})
 _OF_HEADERS = frozenset({"header", "body", "html"})
 """The body's encoding is told in the headers."""
+_OF_FACTS = _OF_BODY | _OF_HEADERS | {"certificate"}
 _FAMILIES = {"any": 0, "4": int(socket.AF_INET), "6": int(socket.AF_INET6)}
 
 
@@ -101,19 +102,19 @@ async def probe(target: Target, tools: Tools) -> Measurement:
     if not isinstance(options, HttpOptions):
         msg = f"{target.id} has no HTTP options"
         raise TypeError(msg)
-    errand = _errand(target, options)
+    looked_at = frozenset(one.source for one in target.assertions)
+    errand = _errand(target, options, looked_at)
     try:
         journey = await travel(errand, tools)
     except Ended as ended:
         return replace(ended.measurement, method=options.method)
-    found = judge(journey, options, timeout_ms=target.timeout_ms, keep=bool(target.assertions))
+    found = judge(journey, options, timeout_ms=target.timeout_ms, keep=not _OF_FACTS.isdisjoint(looked_at))
     if journey.exchange.certificate and found.outcome is Outcome.HEALTHY:
         return _with_certificate(found, journey.exchange, tools)
     return found
 
 
-def _errand(target: Target, options: HttpOptions) -> Errand:
-    looked_at = {one.source for one in target.assertions} if target.assertions else frozenset()
+def _errand(target: Target, options: HttpOptions, looked_at: frozenset[str]) -> Errand:
     return Errand(
         target,
         Shape(options.method, options.verify_tls, not _OF_HEADERS.isdisjoint(looked_at), "certificate" in looked_at),

@@ -91,7 +91,8 @@ async def travel(errand: Errand, tools: Tools) -> Journey:
     spent, hops = NOTHING_SPENT, 0
     while True:
         resolve, took = await _look_up(errand, tools, aim, spent)
-        spent = spent._replace(name_lookup=spent.name_lookup + took, total=spent.total + took)
+        if took:
+            spent = spent._replace(name_lookup=spent.name_lookup + took, total=spent.total + took)
         exchange = await tools.engine.fetch(_request(errand, aim, method, spent, resolve, own=own, with_body=with_body))
         if not exchange.redirect or errand.max_redirects is None or exchange.code:
             return Journey(exchange, spent)

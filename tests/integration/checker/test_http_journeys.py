@@ -153,7 +153,10 @@ async def test_a_name_is_looked_up_here_and_once_per_hop() -> None:
 
 
 async def test_a_name_whose_addresses_changed_is_vetted_anew() -> None:
-    """Rebinding: the name was permitted when the definition was written. Seen red without either vetting, in `locate` and of the socket; one is enough."""
+    """Rebinding: the name was permitted when the definition was written.
+
+    Seen red without the vettings in `locate` and of the socket; either of them is enough.
+    """
     rules = HostRules(denied=(ip_network("127.0.0.0/8"),))
     async with hearing() as home:
         found = await ask(f"http://a.test:{home.port}/", rules=rules, names=Fixed(a_test=["127.0.0.1"]))
