@@ -146,7 +146,7 @@ def _flaws(root: yaml.Node | None, loader: Any, env: Mapping[str, str]) -> list[
     for key, value in root.value:
         if key.value == "services":
             services = value
-        elif not str(key.value).startswith("x-"):
+        elif key.value != "$schema" and not str(key.value).startswith("x-"):  # the former is for editors
             flaws.append((key.start_mark.line, f"{key.value!r} is not known here: `services`, or your own beginning with x-"))
     if not isinstance(services, yaml.SequenceNode):
         return [*flaws, (0, form)]

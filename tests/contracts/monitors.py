@@ -94,6 +94,7 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "required": ["services"],
         "properties": {"$schema": {"type": "string"}, "services": {"type": "array", "items": {"$ref": "#/$defs/service"}}},
+        "patternProperties": {"^x-": {"description": "Your own, for anchors."}},
         "additionalProperties": False,
         "$defs": parts,
     }

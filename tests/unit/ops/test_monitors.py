@@ -13,6 +13,7 @@ from infra.ops.monitors import NotReadable
 from shared.contracts.commands import FieldProblem
 
 GOOD = """\
+$schema: monitors.schema.json
 x-usual: &usual
   kind: http
   check_interval: ${INTERVAL:-60000}
@@ -106,10 +107,10 @@ def test_what_was_refused_is_said_where_it_is_written(tmp_path: Path) -> None:
     told = [line.replace(f"{tmp_path}/monitors.yaml", "") for line in monitors.located(problems, written)]
 
     assert told == [
-        ":12: orders: options.headers.Authorization is too long",
-        ":15: orders: assertions.1.target is no pattern",
-        ":3: orders: check_interval is too short",
-        ":16: price: endpoint_url is required",
+        ":13: orders: options.headers.Authorization is too long",
+        ":16: orders: assertions.1.target is no pattern",
+        ":4: orders: check_interval is too short",
+        ":17: price: endpoint_url is required",
         "definitions.7.id is nowhere",
     ]
 
