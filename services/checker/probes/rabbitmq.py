@@ -124,13 +124,14 @@ async def _client(line: Line, vhost: str, options: RabbitmqOptions) -> AsyncIter
     url = f"amqp://{user}:{password}@service:{PORT}/{'' if vhost == '/' else quote(vhost, safe='')}?heartbeat=0&name=sla-monitor"
     for name in ("aiormq.connection", "aiormq.channel"):
         logging.getLogger(name).addFilter(_not_probing)
-    _PROBING.set(True)
+    probing = _PROBING.set(True)
     client = aiormq.Connection(url, transport_factory=_OverLine(line))
     try:
         yield client
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(client.close(), LAST_WORDS_S)
+        _PROBING.reset(probing)
 
 
 _PROBING: ContextVar[bool] = ContextVar("probing", default=False)

@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aio_pika
+import pamqp.commands
+import pamqp.frame
 import pytest
 
 from services.checker.domain.target import Measurement
@@ -13,7 +17,10 @@ from shared.contracts.codes import ErrorType, Outcome
 from tests.certificates import good
 from tests.proxy import running_proxy
 from tests.servers import Vhost
-from tests.watched import BAD_CERTIFICATES, bad, check, fronted
+from tests.watched import BAD_CERTIFICATES, bad, check, fronted, service
+
+OPEN_CHANNEL, CLOSE_CONNECTION = b"\x00\x14\x00\x0a", b"\x00\x0a\x00\x32"
+"""Class and method, as they stand in a frame."""
 
 
 async def ask(
@@ -95,13 +102,54 @@ async def test_a_stalled_link_times_out_in_its_phase(vhost: Vhost, scheme: str, 
     assert (found.error_type, found.error_message) == (ErrorType.TIMEOUT, f"not done within 300 ms, while {phase}")
 
 
-async def test_nothing_stays_behind(vhost: Vhost) -> None:
-    """Seen red without the close: aiormq's reader and writer went on."""
+@asynccontextmanager
+async def overheard(vhost: Vhost, said: bytearray, forced: bytes = b"") -> AsyncIterator[int]:
+    """Stand in front of the broker and note what a client says; `forced` is what it hears instead of an answer to its first channel."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", vhost.server.port)
+
+        async def hear() -> None:
+            while data := await reader.read(65_536):
+                said.extend(data)
+                if forced and OPEN_CHANNEL in data:
+                    writer.write(forced)
+                else:
+                    far_writer.write(data)
+            far_writer.write_eof()
+
+        async def speak() -> None:
+            while data := await far_reader.read(65_536):
+                writer.write(data)
+
+        try:
+            await asyncio.gather(hear(), speak())
+        finally:
+            far_writer.close()
+
+    async with service(answer) as port:
+        yield port
+
+
+async def test_it_says_good_bye_and_leaves_nothing_behind(vhost: Vhost) -> None:
+    """Seen red without the close: the broker's log would have a warning for every check."""
     before = asyncio.all_tasks()
-    several: tuple[dict[str, Any], ...] = ({}, {"queue": "none"}, {"password": "wrong"})
+    several: tuple[dict[str, Any], ...] = ({}, {"queue": "none"})
     for options in several:
-        await ask(vhost, **options)
-    assert asyncio.all_tasks() == before
+        said = bytearray()
+        async with overheard(vhost, said) as port:
+            await ask(vhost, port=port, **options)
+        assert CLOSE_CONNECTION in said
+        assert asyncio.all_tasks() == before
+
+
+async def test_a_broker_that_sends_everybody_away_is_heard_and_not_logged(vhost: Vhost, caplog: pytest.LogCaptureFixture) -> None:
+    """Seen red without the filter: aiormq logs what is in the result already, and the broker's own words."""
+    forced = pamqp.frame.marshal(pamqp.commands.Connection.Close(320, "CONNECTION_FORCED - hunter2", 0, 0), 0)
+    async with overheard(vhost, bytearray(), forced) as port:
+        found = await ask(vhost, port=port)
+    assert (found.outcome, found.error_message) == (Outcome.FAILED, "refused: shutting down (320), while asking")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
