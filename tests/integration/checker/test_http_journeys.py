@@ -152,6 +152,15 @@ async def test_a_name_is_looked_up_here_and_once_per_hop() -> None:
         assert found.outcome is Outcome.HEALTHY
 
 
+async def test_names_and_paths_beyond_ascii_are_written_as_the_network_has_them() -> None:
+    """RFC 3987, 3.1 and IDNA. Seen red with the address given to curl as it is."""
+    async with hearing() as home:
+        names = Fixed(**{"xn--bcher-kva_test": ["127.0.0.1"]})
+        found = await ask(f"http://bücher.test:{home.port}/책?q=%20ü", names=names)
+        assert (found.outcome, names.asked) == (Outcome.HEALTHY, ["xn--bcher-kva.test"])
+        assert home.requests[0].startswith("GET /%EC%B1%85?q=%20%C3%BC HTTP/1.1\r\nHost: xn--bcher-kva.test:")
+
+
 async def test_a_name_whose_addresses_changed_is_vetted_anew() -> None:
     """Rebinding: the name was permitted when the definition was written.
 
