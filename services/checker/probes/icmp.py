@@ -30,7 +30,11 @@ UNREACHABLE, UNREACHABLE_6 = 3, 1
 
 
 class IcmpOptions(Options):
-    """How many echo requests are sent, how fast and how large."""
+    """How many echo requests are sent, how fast and how large.
+
+    Some of them unanswered is no failure but a matter for an assertion on `loss`, a percentage; all unanswered is a timeout. The response
+    time is the mean of the round trips.
+    """
 
     packets: int = Field(default=3, ge=1, le=20)
     """How many echo requests are sent, as far as the timeout leaves time for them."""
@@ -56,7 +60,6 @@ KIND = Kind(
     sources={**timed("name_lookup"), "loss": Source("number"), "round_trip": Source("number", ("min", "avg", "max"))},
     flaws=_flaws,
 )
-"""`loss` is a percentage: a part of the requests unanswered is no failure but a matter for an assertion; all unanswered is a timeout."""
 
 
 async def probe(target: Target, tools: Tools) -> Measurement:

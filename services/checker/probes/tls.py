@@ -28,7 +28,11 @@ SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
 class TlsCheckOptions(TlsOptions):
-    """How TLS is begun and what the certificate must stand."""
+    """How TLS is begun and what the certificate must stand.
+
+    How many days it must still be good for is an assertion, as in {"source": "certificate", "property": "days_left",
+    "comparison": "at_least", "target": 14, "severity": "degraded"}.
+    """
 
     starttls: Literal["smtp", "imap", "postgres"] | None = None
     """The protocol in which TLS is asked for; null: the connection begins with it."""
@@ -48,8 +52,6 @@ KIND = Kind(
         "tls": Source("text", ("version", "cipher")),
     },
 )
-"""Days to expiry are an assertion: {"source": "certificate", "property": "days_left",
-"comparison": "at_least", "target": 14, "severity": "degraded"}."""
 
 
 async def probe(target: Target, tools: Tools) -> Measurement:

@@ -102,7 +102,7 @@ KIND = Kind(
     sources={
         **timed("name_lookup", "connect", "tls", "first_byte"),
         "code": Source("number"),
-        "header": Source("text", None),
+        "header": Source("texts", None),
         "message": Source("text"),
         "json": Source("json", None),
     },

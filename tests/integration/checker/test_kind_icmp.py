@@ -68,7 +68,7 @@ async def test_loopback_answers_by_ipv6() -> None:
 
 @needs_icmp
 async def test_some_loss_is_healthy_and_told(forgetful: Callable[[set[int]], None]) -> None:
-    """Seen red with the answers to other requests counted (sequence numbers not compared)."""
+    """Seen red without comparing the identifier, where sockets are raw."""
     forgetful({2, 3})
     found = await check("icmp", "icmp://127.0.0.1", packets=3, interval_ms=10, timeout_ms=300)
     assert (found.outcome, found.facts.values["loss"], found.details["loss"]) == (Outcome.HEALTHY, 66.7, 66.7)
@@ -86,7 +86,7 @@ async def test_no_answer_at_all_is_a_timeout(forgetful: Callable[[set[int]], Non
 
 @needs_icmp
 async def test_checks_at_once_do_not_take_each_others_answers(forgetful: Callable[[set[int]], None]) -> None:
-    """Seen red without comparing the identifier, where sockets are raw."""
+    """Seen red with one answer taken for all that were sent."""
     forgetful({1})
     held = [asyncio.create_task(check("icmp", "icmp://127.0.0.1", packets=1, timeout_ms=300)) for _ in range(5)]
     answered = [asyncio.create_task(check("icmp", "icmp://127.0.0.1", packets=2, interval_ms=10, timeout_ms=300)) for _ in range(20)]

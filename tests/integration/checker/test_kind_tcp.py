@@ -35,7 +35,7 @@ async def test_an_answer_that_comes_in_pieces_is_put_together() -> None:
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in (b"2", b"2", b"0 ready"):
             writer.write(piece)
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.03)  # the premise: longer than a piece takes to arrive alone
 
     async with service(answer) as port:
         found = await check("tcp", f"tcp://127.0.0.1:{port}", expect="220 ready")

@@ -106,7 +106,6 @@ async def test_a_subprotocol_must_be_agreed_to() -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    """Seen red with the library's own connect."""
     async with sockets(process_request=elsewhere) as port:
         found = await check("websocket", f"ws://127.0.0.1:{port}")
     assert (found.error_type, found.error_message) == (ErrorType.HTTP_ERROR, "answered 302, expected 101")
@@ -166,6 +165,7 @@ async def test_a_server_that_says_nothing_after_the_handshake_times_out() -> Non
     ],
 )
 async def test_a_handshake_that_fails(answer: Answer, error_type: ErrorType, message: str) -> None:
+    """Seen red without `_Connection.data_received`: what was clear at once ended by its timeout."""
     async with service(answer) as port:
         found = await check("websocket", f"ws://127.0.0.1:{port}", timeout_ms=300)
     assert (found.outcome, found.error_type, found.error_message) == (Outcome.FAILED, error_type, message)
