@@ -194,7 +194,7 @@ F, H, U, D = Outcome.FAILED, Outcome.HEALTHY, Outcome.UNKNOWN, Outcome.DEGRADED
     ],
 )
 async def test_what_is_in_doubt_is_repeated_between_slots(outcomes: list[Outcome], attempts: list[int]) -> None:
-    """Seen red with the next slot counted on from a repetition, and with unknown taken for a confirmation."""
+    """Seen red with the next slot an interval after a repetition, and with unknown taken for a confirmation."""
     async with running(lambda bench: setattr(bench, "outcomes", [*outcomes])) as bench:
         now = int(bench.now().timestamp() * 1000)
         bench.scheduler.apply([target(interval_ms=800, retry_interval_ms=30)], (), done_ms={"one": now})  # so that the first one is on time
@@ -239,15 +239,16 @@ async def test_a_running_check_is_not_hastened() -> None:
     assert bench.most == 1
 
 
-async def test_what_is_taken_over_begins_after_what_was_done_and_late_slots_are_made_up_for() -> None:
+async def test_what_is_taken_over_begins_after_what_was_done_and_nothing_in_between_is_lost() -> None:
     """Seen red with the first slot taken from the clock: what came due between two holders was lost."""
     async with running() as bench:
         now = int(bench.now().timestamp() * 1000)
-        bench.scheduler.apply([target(interval_ms=2_000), target("new", interval_ms=2_000)], (), done_ms={"one": now - 1_900})
-        await bench.delivers(1, "one")
-        slot = bench.of("one")[0].slot_ms
-    assert now - 1_900 < slot <= now + 100
-    assert bench.of("one")[0].attempt == 0
+        bench.scheduler.apply([target(interval_ms=500)], (), done_ms={"one": now - 1_800})
+        await bench.delivers(5, "one")
+    slots = [check.slot_ms for check in bench.of("one")]
+    assert now - 1_800 < slots[0] <= now - 1_300
+    assert {later - earlier for earlier, later in pairwise(slots)} == {500}
+    assert {check.measurement.outcome for check in bench.of("one") if check.slot_ms > now - 100} == {Outcome.HEALTHY}
 
 
 async def test_released_services_run_no_more_and_it_is_told_up_to_when_they_are_done() -> None:
