@@ -24,10 +24,47 @@ ENCODINGS = frozenset({
 """The encodings that an answer may name for its text; Python knows others that are no encodings of text, and slow ones."""
 
 NOT_JSON = "the answer is not JSON"
+PAGE_TOO_DEEP = "the page is nested too deeply"
 TOO_DEEP = "the answer's JSON is nested too deeply"
 CUT = "the answer was cut before it could be told"
 
 _CHARSET = re.compile(r"charset\s{0,5}=\s{0,5}[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+MAX_PAGE_DEPTH = 1_000
+"""So many elements may be open at once: the time of an HTML parser grows with the square of it, and nothing can stop one."""
+_TAG = re.compile(r"<(/?)([a-z][a-z0-9-]*)([^<>]*)", re.IGNORECASE)
+_NEVER_OPEN = frozenset(
+    [
+        "area",
+        "base",
+        "br",
+        "col",
+        "embed",
+        "hr",
+        "img",
+        "input",
+        "link",
+        "meta",
+        "source",
+        "track",
+        "wbr",
+        "p",
+        "li",
+        "dt",
+        "dd",
+        "td",
+        "th",
+        "tr",
+        "tbody",
+        "thead",
+        "tfoot",
+        "option",
+        "optgroup",
+        "colgroup",
+    ]
+)
+"""Elements that are empty, or that the next one of their kind ends."""
+_DRAWN = frozenset(["path", "circle", "rect", "line", "polygon", "polyline", "ellipse", "use", "stop", "image", "animate"])
+"""Elements of SVG that are often written as `<path/>`; in HTML the stroke means nothing."""
 UNSEEN = ("script", "style", "noscript", "template")
 """Elements whose text nobody sees on a page."""
 
@@ -84,6 +121,24 @@ class Answer:
             return Found(trouble=TOO_DEEP)
         except ValueError:
             return Found(trouble=NOT_JSON)
+
+    @cached_property
+    def too_deep(self) -> bool:
+        """Whether the body is no page that can be read in reasonable time."""
+        opened: dict[str, int] = {}
+        depth = 0
+        for closing, name, rest in _TAG.findall(self.text):
+            small = name.lower()
+            if closing:
+                if opened.get(small):
+                    opened[small] -= 1
+                    depth -= 1
+            elif small not in _NEVER_OPEN and not (small in _DRAWN and rest.endswith("/")):
+                opened[small] = opened.get(small, 0) + 1
+                depth += 1
+                if depth > MAX_PAGE_DEPTH:
+                    return True
+        return False
 
     @cached_property
     def page(self) -> LexborHTMLParser:
@@ -151,10 +206,12 @@ def body(answer: Answer) -> Found:
 
 def html(selector: str) -> Look:
     """Return how to look at a page: the text of every element that a CSS selector names, or of the whole page without one."""
-    if not selector:
-        return lambda answer: Found((answer.seen,) if answer.seen else (), cut=answer.facts.truncated)
 
     def look(answer: Answer) -> Found:
+        if answer.too_deep:
+            return Found(trouble=PAGE_TOO_DEEP)
+        if not selector:
+            return Found((answer.seen,) if answer.seen else (), cut=answer.facts.truncated)
         texts = tuple(one_line(element.text()) for element in answer.page.css(selector))
         return Found(texts, many=True, cut=answer.facts.truncated)
 

@@ -12,7 +12,7 @@ from jsonpath.exceptions import JSONPathRecursionError
 from jsonpath.filter import BaseExpression, FilterQuery, RootFilterQuery
 from jsonpath.function_extensions import ExpressionType, FilterFunction
 from jsonpath.segments import JSONPathRecursiveDescentSegment
-from jsonpath.selectors import Filter
+from jsonpath.selectors import Filter, IndexSelector, NameSelector
 from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 from services.checker.assertions.answers import TOO_DEEP, Answer, Found, Look
@@ -20,7 +20,7 @@ from services.checker.assertions.answers import TOO_DEEP, Answer, Found, Look
 MAX_PATTERN = 1_000
 MAX_PROPERTY = 300
 PATTERN_MEMORY = 1 << 20
-MAX_DESCENTS = 2
+MAX_WIDE = 3
 MAX_BRANCHES = 20
 MAX_NODES = 10_000
 TOO_MANY = "the JSONPath finds more than 10,000 nodes"
@@ -120,44 +120,70 @@ def json_path(written: str) -> Look:
     return look
 
 
+class _Node(JSONPathMatch):
+    """A place of the answer, which knows neither its path nor its children: half a million of those would not fit into memory."""
+
+    __slots__ = ()
+
+    def add_child(self, *children: JSONPathMatch) -> None:
+        """Keep nothing."""
+
+    def new_child(self, obj: object, _key: int | str) -> JSONPathMatch:
+        """Return a place below this one."""
+        return _Node(filter_context={}, obj=obj, parent=None, path="", parts=(), root=self.root)
+
+
 def _find(path: JSONPath, document: Any) -> Any:  # noqa: ANN401  # JSON
     # Not path.finditer(), which would take a document that is one text for JSON that is yet to be read.
-    nodes: Any = [JSONPathMatch(filter_context={}, obj=document, parent=None, path="$", parts=(), root=document)]
+    nodes: Any = [_Node(filter_context={}, obj=document, parent=None, path="", parts=(), root=document)]
     for segment in path.segments:
         nodes = segment.resolve(nodes)
     return (node.obj for node in nodes)
 
 
-def _refuse_costly(path: JSONPath, *, within_filter: bool = False) -> None:
-    descents, branches = 0, 1
+def _refuse_costly(path: JSONPath) -> None:
+    """Refuse what visits a place of the answer again and again. Raises `NotUsable`."""
+    descents, wide = _cost(path, within_filter=False)
+    if descents > 1 or (descents and wide > MAX_WIDE):
+        msg = f"must have '..' once at most, and with it at most {MAX_WIDE} of *, slices and filters: more takes too long on a large answer"
+        raise NotUsable(msg)
+
+
+def _cost(path: JSONPath, *, within_filter: bool) -> tuple[int, int]:
+    """Return how many segments of a path, and of those in its filters, descend, and how many lead to several places."""
+    descents, wide, branches = 0, 0, 1
     for segment in path.segments:
         descents += isinstance(segment, JSONPathRecursiveDescentSegment)
+        wide += any(not isinstance(one, NameSelector | IndexSelector) for one in segment.selectors)
         branches *= len(segment.selectors)
         for selector in segment.selectors:
             if isinstance(selector, Filter):
                 if within_filter:
                     msg = "must have no filter within a filter: that takes too long on a large answer"
                     raise NotUsable(msg)
-                _refuse_costly_filter(selector.expression)
-    if descents > (1 if within_filter else MAX_DESCENTS) or branches > MAX_BRANCHES:
-        msg = f"must have at most {MAX_DESCENTS} '..' (one within a filter) and few alternatives: more takes too long on a large answer"
+                more = _cost_of_filter(selector.expression)
+                descents, wide = descents + more[0], wide + more[1]
+    if branches > MAX_BRANCHES:
+        msg = f"must have few alternatives ([a, b]), {MAX_BRANCHES} in all: more takes too long on a large answer"
         raise NotUsable(msg)
+    return descents, wide
 
 
-def _refuse_costly_filter(expression: BaseExpression) -> None:
-    for part in expression.children():
-        _refuse_costly_filter(part)
+def _cost_of_filter(expression: BaseExpression) -> tuple[int, int]:
     if isinstance(expression, RootFilterQuery) and not expression.path.singular_query():
         msg = "must, where a filter begins at $, name one place only: more takes too long on a large answer"
         raise NotUsable(msg)
+    costs = [_cost_of_filter(part) for part in expression.children()]
     if isinstance(expression, FilterQuery):
-        _refuse_costly(expression.path, within_filter=True)
+        costs.append(_cost(expression.path, within_filter=True))
+    return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
 
 
 def css_selector(written: str) -> None:
     """Make sure that a CSS selector can be used. Raises `NotUsable`."""
-    if written.lower().count(":has(") > 1:
-        msg = "must have :has() once at most: more takes too long on a large page"
+    small = written.lower().replace("~=", "")
+    if small.count(":has(") > 1 or ":nth-" in small or ("~" in small and "(" in small):
+        msg = "must have no :nth-…(), :has() once at most, and ~ only without parentheses: else it takes too long on a large page"
         raise NotUsable(msg)
     try:
         LexborHTMLParser("<p>").css(written)
