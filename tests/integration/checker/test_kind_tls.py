@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
+from urllib.parse import urlsplit
 
 import pytest
 import uvloop
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import SMTP
 
 from services.checker.domain.hosts import HostRules
 from shared.contracts.codes import ErrorType, Outcome
@@ -106,6 +109,21 @@ async def test_tls_after_starttls(protocol: str) -> None:
         found = await check("tls", f"tls://localhost:{port}", starttls=protocol)
     assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
     assert found.facts.values["certificate"]["names"] == ("localhost",)
+
+
+async def test_tls_after_starttls_of_a_real_mail_server() -> None:
+    context = certificates.good("localhost").server_context()
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(Sink(), tls_context=context), "127.0.0.1", 0)
+    async with server:
+        found = await check("tls", f"tls://localhost:{server.sockets[0].getsockname()[1]}", starttls="smtp")
+        assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
+        assert found.facts.values["certificate"]["names"] == ("localhost",)
+
+
+async def test_a_real_postgresql_that_has_no_tls_refuses_it(postgres: str) -> None:
+    place = urlsplit(postgres)
+    found = await check("tls", f"tls://{place.hostname}:{place.port}", starttls="postgres")
+    assert (found.error_type, found.error_message) == (ErrorType.TLS_ERROR, f"the server refuses TLS, {ASKING}")
 
 
 @pytest.mark.parametrize("protocol", CLEAR)
