@@ -1,14 +1,12 @@
-"""SQL of the records: each check once in api_response_times, and each day in api_call_logs, uptime_records and day_sketch."""
+"""SQL of the records: each check once in api_response_times, and each day in api_call_logs and uptime_records."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from services.aggregator.domain.day import Span, Tally, day_bounds, day_status, uptime_percentage
-from services.aggregator.sketch import Sketch
 from services.aggregator.store import moment
 from shared.contracts.checks import CallBatchV1, CheckResult
 from shared.contracts.codes import ErrorType, Outcome, Status
@@ -27,14 +25,11 @@ COLUMNS = (
 )
 """What is stored of a check; `row` gives the values."""
 
-SQL_INSERT_CHECKS = """
-insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
-                                error_type, error_message, endpoint, method, checker, attempt, metadata)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::boolean[],
-                     $8::double precision[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-                     $15::smallint[], $16::jsonb[])
-    on conflict do nothing
-returning id"""
+INCOMING = "incoming_check"
+SQL_MAKE_INCOMING = f"""
+create temporary table if not exists {INCOMING} on commit delete rows as select {", ".join(COLUMNS)} from api_response_times with no data"""
+SQL_INSERT_CHECKS = f"""
+insert into api_response_times ({", ".join(COLUMNS)}) select {", ".join(COLUMNS)} from {INCOMING} on conflict do nothing returning id"""
 
 SQL_INSERT_CALLS = """
 insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
@@ -48,25 +43,19 @@ returning id"""
 
 SQL_LOAD_DAYS = """
 select l.service_id, l.date, l.successful_calls, l.failed_calls, l.response_time_count, l.response_time_sum_us,
-       l.min_response_time, l.max_response_time, s.sketch
-  from unnest($1::text[], $2::date[]) as asked (service_id, date)
-  join api_call_logs l using (service_id, date)
-  left join day_sketch s using (service_id, date)"""
+       l.min_response_time, l.max_response_time
+  from unnest($1::text[], $2::date[]) as asked (service_id, date) join api_call_logs l using (service_id, date)"""
 
 SQL_SAVE_CALL_LOGS = """
 insert into api_call_logs (service_id, date, total_calls, successful_calls, failed_calls, response_time_count, response_time_sum_us,
-                           avg_response_time, min_response_time, max_response_time,
-                           p50_response_time, p95_response_time, p99_response_time, uptime_percentage)
+                           avg_response_time, min_response_time, max_response_time, uptime_percentage)
 select * from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::double precision[],
-                     $9::double precision[], $10::double precision[], $11::double precision[], $12::double precision[],
-                     $13::double precision[], $14::numeric[])
+                     $9::double precision[], $10::double precision[], $11::numeric[])
     on conflict (service_id, date) do update
    set total_calls = excluded.total_calls, successful_calls = excluded.successful_calls, failed_calls = excluded.failed_calls,
        response_time_count = excluded.response_time_count, response_time_sum_us = excluded.response_time_sum_us,
        avg_response_time = excluded.avg_response_time, min_response_time = excluded.min_response_time,
-       max_response_time = excluded.max_response_time, p50_response_time = excluded.p50_response_time,
-       p95_response_time = excluded.p95_response_time, p99_response_time = excluded.p99_response_time,
-       uptime_percentage = excluded.uptime_percentage"""
+       max_response_time = excluded.max_response_time, uptime_percentage = excluded.uptime_percentage"""
 
 SQL_SAVE_UPTIME = """
 insert into uptime_records (service_id, date, status, uptime_percentage, total_checks, successful_checks, failed_checks, avg_response_time)
@@ -75,10 +64,6 @@ select * from unnest($1::text[], $2::date[], $3::text[], $4::numeric[], $5::bigi
    set status = excluded.status, uptime_percentage = excluded.uptime_percentage, total_checks = excluded.total_checks,
        successful_checks = excluded.successful_checks, failed_checks = excluded.failed_checks,
        avg_response_time = excluded.avg_response_time"""
-
-SQL_SAVE_SKETCHES = """
-insert into day_sketch (service_id, date, sketch) select * from unnest($1::text[], $2::date[], $3::bytea[])
-    on conflict (service_id, date) do update set sketch = excluded.sketch"""
 
 SQL_READ_DAYS = """
 select u.date, u.status, u.uptime_percentage, u.total_checks, u.successful_checks, u.failed_checks, u.avg_response_time,
@@ -137,8 +122,9 @@ def row(one: CheckResult, checker: str) -> tuple[object, ...]:
 
 async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, str]]) -> set[UUID]:
     """Store checks, each with the checker that measured it, and return the ids of those that were not there yet."""
-    columns = zip(*(row(result, checker) for result, checker in checks), strict=True)
-    return {stored["id"] for stored in await conn.fetch(SQL_INSERT_CHECKS, *map(list, columns))}
+    await conn.execute(SQL_MAKE_INCOMING)
+    await conn.copy_records_to_table(INCOMING, records=[row(result, checker) for result, checker in checks], columns=COLUMNS)
+    return {stored["id"] for stored in await conn.fetch(SQL_INSERT_CHECKS)}
 
 
 async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:
@@ -183,60 +169,32 @@ def _storable(text: str | None) -> str | None:
     return None if text is None else text.replace("\x00", "")
 
 
-@dataclass(slots=True)
-class DayRecord:
-    """A service's day: counts, and the sketch of its response times."""
-
-    tally: Tally
-    sketch: Sketch
-
-
-async def load_days(conn: Connection, days: Sequence[ServiceDay]) -> dict[ServiceDay, DayRecord]:
-    """Return the records of days that have one. The services are locked by the caller."""
+async def load_days(conn: Connection, days: Sequence[ServiceDay]) -> dict[ServiceDay, Tally]:
+    """Return the counts of days that have a record. The services are locked by the caller."""
     rows = await conn.fetch(SQL_LOAD_DAYS, [service_id for service_id, _ in days], [day for _, day in days])
     return {
-        (row["service_id"], row["date"]): DayRecord(
-            Tally(
-                row["successful_calls"],
-                row["failed_calls"],
-                row["response_time_count"],
-                row["response_time_sum_us"],
-                row["min_response_time"],
-                row["max_response_time"],
-            ),
-            Sketch(row["sketch"]),
+        (one["service_id"], one["date"]): Tally(
+            one["successful_calls"],
+            one["failed_calls"],
+            one["response_time_count"],
+            one["response_time_sum_us"],
+            one["min_response_time"],
+            one["max_response_time"],
         )
-        for row in rows
+        for one in rows
     }
 
 
-async def save_days(conn: Connection, days: Mapping[ServiceDay, DayRecord]) -> None:
-    """Save the records of days, one statement for each table."""
-    services, dates = [service_id for service_id, _ in days], [day for _, day in days]
-    tallies = [record.tally for record in days.values()]
-    percentiles = [record.sketch.percentiles() for record in days.values()]
+async def save_days(conn: Connection, days: Mapping[ServiceDay, Tally]) -> None:
+    """Save the counts of days, one statement for each table. Percentiles come from the rollups."""
+    services, dates, tallies = [service_id for service_id, _ in days], [day for _, day in days], list(days.values())
     total, ok, failed = [one.total for one in tallies], [one.successful for one in tallies], [one.failed for one in tallies]
     uptime, average = [uptime_percentage(one.successful, one.total) for one in tallies], [one.avg_ms for one in tallies]
-    await conn.execute(
-        SQL_SAVE_CALL_LOGS,
-        services,
-        dates,
-        total,
-        ok,
-        failed,
-        [one.response_count for one in tallies],
-        [one.response_sum_us for one in tallies],
-        average,
-        [one.min_ms for one in tallies],
-        [one.max_ms for one in tallies],
-        [one.p50 if one else None for one in percentiles],
-        [one.p95 if one else None for one in percentiles],
-        [one.p99 if one else None for one in percentiles],
-        uptime,
-    )
+    counts, sums = [one.response_count for one in tallies], [one.response_sum_us for one in tallies]
+    least, most = [one.min_ms for one in tallies], [one.max_ms for one in tallies]
+    await conn.execute(SQL_SAVE_CALL_LOGS, services, dates, total, ok, failed, counts, sums, average, least, most, uptime)
     statuses = [day_status(one.successful, one.total).value for one in tallies]
     await conn.execute(SQL_SAVE_UPTIME, services, dates, statuses, uptime, total, ok, failed, average)
-    await conn.execute(SQL_SAVE_SKETCHES, services, dates, [record.sketch.to_bytes() for record in days.values()])
 
 
 async def read_days(conn: Connection, service_id: str, *, first: date, last: date) -> dict[date, UptimeDay]:

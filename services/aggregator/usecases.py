@@ -8,11 +8,9 @@ from math import isfinite
 
 from prometheus_client import Counter, Histogram
 
-from services.aggregator import records, statuses, store
-from services.aggregator.domain.day import Span, empty, minutes_within, tally, uptime_percentage
-from services.aggregator.domain.verdict import Observation, Region, observe, silenced
-from services.aggregator.records import DayRecord, ServiceDay
-from services.aggregator.sketch import Sketch
+from services.aggregator import records, rollups, statuses, store
+from services.aggregator.domain.day import Span, Tally, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.domain.verdict import Observation, Region, observe, silenced, unmoved
 from services.aggregator.store import Service
 from shared import inbox
 from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckResult
@@ -71,6 +69,7 @@ async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now:
         fresh = [result for id_, (result, _) in given.items() if id_ in stored]
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
         await _add_to_days(conn, [one for one in known if one.attempt == 0])  # a confirmation tells of the same slot once more
+        await rollups.mark(conn, rollups.late_minutes(((one.service_id, one.scheduled_at) for one in fresh), now=now))
         changed = await _add_to_statuses(conn, services, known, now=now)
         if changed:
             await statuses.refresh_system(conn, now=now)
@@ -88,26 +87,20 @@ def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> Non
 
 async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
     """Add results to the records of their days. Their services are locked, so nobody else changes those days meanwhile."""
-    by_day: dict[ServiceDay, list[CheckResult]] = defaultdict(list)
+    by_day: dict[records.ServiceDay, list[CheckResult]] = defaultdict(list)
     for one in known:
         by_day[one.service_id, one.scheduled_at.date()].append(one)
     if not by_day:
         return
     before = await records.load_days(conn, list(by_day))
-    after = {}
-    for day, results in by_day.items():
-        healthy = [one for one in results if one.outcome is not Outcome.FAILED]
-        times = [
-            one.response_time_ms
-            for one in healthy
-            if one.response_time_ms is not None and isfinite(one.response_time_ms) and one.response_time_ms >= 0
-        ]
-        more = tally(successful=len(healthy), failed=len(results) - len(healthy), response_times_ms=times)
-        record = before.get(day)
-        sketch = record.sketch if record else Sketch()
-        sketch.add(times)
-        after[day] = DayRecord(record.tally.plus(more) if record else more, sketch)
+    after = {day: before.get(day, Tally()).plus(_tally(results)) for day, results in by_day.items()}
     await records.save_days(conn, after)
+
+
+def _tally(results: Sequence[CheckResult]) -> Tally:
+    successful = [one.response_time_ms for one in results if one.outcome is not Outcome.FAILED]
+    times = [one for one in successful if one is not None and isfinite(one) and one >= 0]
+    return tally(successful=len(successful), failed=len(results) - len(successful), response_times_ms=times)
 
 
 async def _add_to_statuses(conn: Connection, services: dict[str, Service], known: Sequence[CheckResult], *, now: datetime) -> int:
@@ -120,16 +113,18 @@ async def _add_to_statuses(conn: Connection, services: dict[str, Service], known
         return 0
     regions = await store.regions(conn, {service_id for service_id, _ in seen})
     changed: list[tuple[str, Region]] = []
+    touched: set[str] = set()
     for (service_id, name), observations in seen.items():
-        before = regions[service_id].get(name, Region(name))
-        after = observe(before, observations, services[service_id].thresholds)
+        before, thresholds = regions[service_id].get(name, Region(name)), services[service_id].thresholds
+        after = observe(before, observations, thresholds)
         if after != before:
             regions[service_id][name] = after
             changed.append((service_id, after))
+            if not unmoved(before, observations, thresholds):
+                touched.add(service_id)
     if not changed:
         return 0
     await store.save_regions(conn, changed)
-    touched = {service_id for service_id, _ in changed}
     return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now)
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import asyncpg
 import uvloop
 
-from services.aggregator import records, usecases
+from services.aggregator import records, rollups, usecases
 from shared.contracts.checks import CheckBatchV1, CheckResult, Phases, check_id
 from shared.contracts.codes import Outcome
 from shared.contracts.envelope import Event
@@ -70,13 +70,15 @@ def result(service_id: str, at: datetime, slot: int) -> CheckResult:
     )
 
 
-async def fold_all(pool: asyncpg.Pool, bodies: list[bytes]) -> float:
-    """Fold messages and return the seconds that it took."""
+async def fold_all(pool: asyncpg.Pool, bodies: list[bytes], start: datetime, end: datetime) -> float:
+    """Fold messages as they would come in time, roll their minutes up, and return the seconds that both took."""
     began = time.perf_counter()
     for first in range(0, len(bodies), MESSAGES_AT_ONCE):
         batches = [decode(CheckBatchV1.TYPE, body) for body in bodies[first : first + MESSAGES_AT_ONCE]]
         async with transaction(pool) as conn:
-            await usecases.fold(conn, batches, now=datetime.now(UTC))
+            await usecases.fold(conn, batches, now=end)
+    async with transaction(pool) as conn:
+        await rollups.roll(conn, "rollup_minute", start, end=end, step=rollups.MINUTE)
     return time.perf_counter() - began
 
 
@@ -102,7 +104,8 @@ async def measure(url: str, rounds: int, slots: int) -> tuple[list[float], list[
             await conn.execute(SQL_SERVICES, today - timedelta(days=9), SERVICES)
         for number in range(rounds):
             start = today - timedelta(hours=2 * number + 4)
-            folding.append(SERVICES * slots / await fold_all(pool, list(messages(start, slots))))
+            end = start + slots * INTERVAL
+            folding.append(SERVICES * slots / await fold_all(pool, list(messages(start, slots)), start, end))
             copying.append(SERVICES * slots / await copy_all(pool, list(messages(start + timedelta(hours=1), slots))))
             print(f"  round {number + 1}: fold {folding[-1]:,.0f}/s, COPY {copying[-1]:,.0f}/s", flush=True)
     return folding, copying

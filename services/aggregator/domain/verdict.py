@@ -97,6 +97,16 @@ class Standing:
         )
 
     @property
+    def is_calm(self) -> bool:
+        """Whether it is up and well, and nothing speaks against that."""
+        courses = (self.available, self.well)
+        return all(one.condition is Condition.UP and one.streak > 0 for one in courses)
+
+    def calmer(self, times: int) -> "Standing":
+        """Return the standing of a calm region after so many more outcomes that are well."""
+        return Standing(replace(self.available, streak=self.available.streak + times), replace(self.well, streak=self.well.streak + times))
+
+    @property
     def is_up(self) -> bool:
         """Whether it is available, be it degraded."""
         return self.available.condition is Condition.UP
@@ -159,9 +169,31 @@ def observe(region: Region, seen: Iterable[Observation], thresholds: Thresholds)
             known.setdefault(one.slot, one)
     ordered = [known[slot] for slot in sorted(known)]
     base, base_slot = region.base, region.base_slot
-    for one in ordered[:-WINDOW]:
-        base, base_slot = base.after(one, thresholds), one.slot
+    if len(ordered) > WINDOW:
+        base, base_slot = _on(base, ordered[:-WINDOW], thresholds), ordered[-WINDOW - 1].slot
     return Region(region.name, base, base_slot, tuple(ordered[-WINDOW:]))
+
+
+def _on(base: Standing, seen: Sequence[Observation], thresholds: Thresholds) -> Standing:
+    """Return the standing after outcomes in the order of their slots."""
+    if base.is_calm and all(one.well for one in seen):
+        return base.calmer(len(seen))
+    for one in seen:
+        base = base.after(one, thresholds)
+    return base
+
+
+def unmoved(before: Region, seen: Iterable[Observation], thresholds: Thresholds) -> bool:
+    """Say whether the verdict surely stays: all that is new is later and well, in a region that was up and well already.
+
+    Most outcomes are such, and need no judgement.
+    """
+    enough = max(thresholds.failure, thresholds.recovery)
+    tail = before.window[-enough:]
+    if len(tail) < enough or not all(one.well for one in tail):
+        return False
+    newest = before.newest_slot
+    return all(one.well and one.slot > newest for one in seen)
 
 
 def silenced(region: Region) -> Region:

@@ -1,4 +1,5 @@
 -- History that can be trusted: definitions over time, the timeline and its amendments, corrections, maintenance, rollups, SLA contracts.
+-- Days no longer carry their own sketches: rollups do.
 
 alter table service
     add column quorum     text   not null default 'majority',                  -- how many regions must be down for mo; domain/courses.py, reached
@@ -90,28 +91,36 @@ create table rollup_minute (
     service_id      text        not null,
     region          text        not null,
     bucket          timestamptz not null,                                      -- its first moment
-    healthy         integer     not null,
-    degraded        integer     not null,
-    failed          integer     not null,
-    unknown         integer     not null,
-    response_count  integer     not null,                                      -- of successful checks, as are those below
+    healthy         bigint      not null,
+    degraded        bigint      not null,
+    failed          bigint      not null,
+    unknown         bigint      not null,
+    response_count  bigint      not null,                                      -- of successful checks, as are those below
     response_sum_us bigint      not null,
     min_ms          double precision,
     max_ms          double precision,
     keys            integer[]   not null,
-    counts          integer[]   not null,
+    counts          bigint[]    not null,
     primary key (service_id, region, bucket),
     check (cardinality(keys) = cardinality(counts))
-);
-create table rollup_hour (like rollup_minute including all);
-create table rollup_day (like rollup_minute including all);
-create index rollup_minute_age on rollup_minute using brin (bucket);           -- served: dropping what is old
-create index rollup_hour_age on rollup_hour using brin (bucket);
+) partition by range (bucket);                                                 -- by day; kept for days
+create table rollup_minute_default partition of rollup_minute default;
+create table rollup_hour (like rollup_minute including all) partition by range (bucket);  -- by month; kept for years
+create table rollup_hour_default partition of rollup_hour default;
+create table rollup_day (like rollup_minute including all);                    -- kept for ever; its bucket is the first moment of a local day
+create index rollup_minute_by_time on rollup_minute using brin (bucket);       -- served: an hour of all services, added up
+create index rollup_hour_by_time on rollup_hour using brin (bucket);           -- served: a day of all services, added up
+create index api_response_times_by_time on api_response_times using brin (scheduled_at);  -- served: a minute of all services, rolled up
 
-create table rollup_dirty (                                                    -- hours whose rollups are to be made again from the checks
+create table rollup_progress (                                                 -- up to where each resolution was rolled up
+    resolution text        primary key check (resolution in ('minute', 'hour', 'day')),
+    done_until timestamptz not null
+);
+
+create table rollup_dirty (                                                    -- minutes that results came for after they were rolled up
     service_id text        not null,
-    hour       timestamptz not null,
-    primary key (service_id, hour)
+    minute     timestamptz not null,
+    primary key (service_id, minute)
 );
 
 alter table api_call_logs add column finalized_at timestamptz;
@@ -160,3 +169,4 @@ create table sla_said (                                                        -
     contract_id text   primary key references sla_contract (id),
     version     bigint not null
 );
+drop table day_sketch;
