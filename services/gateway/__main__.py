@@ -56,8 +56,10 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     database = Database()
     await stack.enter_async_context(background(health, "database", lambda: _hold(database, settings, away)))
     client = await stack.enter_async_context(open_client(settings.broker_url.get_secret_value(), name=f"{NAME} rpc", health=away))
+    # a health of its own: the client above says already whether the broker is away, without asking it for every visitor of /health/ready
+    broker_url, unseen = settings.broker_url.get_secret_value(), Health(NAME)
     publisher = await stack.enter_async_context(
-        open_publisher(settings.broker_url.get_secret_value(), name=f"{NAME} publisher", health=away, timeout_s=settings.rpc_timeout_s)
+        open_publisher(broker_url, name=f"{NAME} publisher", health=unseen, timeout_s=settings.rpc_timeout_s)
     )
     parts = _parts(settings, clock, hub, client, publisher, cache, database)
     await stack.enter_async_context(background(health, "live", lambda: _follow(parts)))
