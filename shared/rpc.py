@@ -36,7 +36,7 @@ CLOCK_SKEW_S = 5.0
 METHOD_HEADER = "x-sla-method"
 REPLY_TO = "amq.rabbitmq.reply-to"
 MAX_BYTES = 15 * 1024 * 1024
-"""Of a question or an answer, below the broker's own limit (max_message_size, 16 MiB): what is longer would cost the whole channel."""
+"""Of a question or an answer: below what a broker of version 4 takes (max_message_size, 16 MiB), which closes the channel for more."""
 AT_ONCE = 50
 """Unlike every work queue's prefetch: FastStream gives equal channel settings one channel, and its errors would be shared."""
 
@@ -106,7 +106,7 @@ async def _settle(message: RabbitMessage) -> None:
         log.warning("ack did not reach the broker", reason=str(error))
 
 
-async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: str, body: bytes) -> dict[str, Any]:
+async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: str, body: bytes) -> bytes:
     known = by_name.get(name)
     if known is None:
         return _problem(
@@ -123,7 +123,7 @@ async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: s
         return _problem(Problem(title="Not valid", status=422, detail="Some fields cannot be used.", errors=fields))
     with SECONDS.labels(name).time():
         try:
-            return {"result": (await answer(params)).model_dump(mode="json")}
+            return b'{"result":' + (await answer(params)).model_dump_json().encode() + b"}"
         except Refused as refusal:
             return _problem(refusal.problem)
         except Exception as error:
@@ -138,18 +138,17 @@ async def _answer(by_name: dict[str, tuple[Method[Any, Any], Answerer]], name: s
             )
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {"problem": problem.model_dump(mode="json")}
+def _problem(problem: Problem) -> bytes:
+    return b'{"problem":' + problem.model_dump_json().encode() + b"}"
 
 
-async def _reply(consumer: Consumer, raw: AbstractIncomingMessage, reply: dict[str, Any]) -> None:
+async def _reply(consumer: Consumer, raw: AbstractIncomingMessage, body: bytes) -> None:
     if not raw.reply_to:
         return
-    body = json.dumps(reply).encode()
     if len(body) > MAX_BYTES:
         log.error("answer too long", bytes=len(body))
         detail = f"The answer would have {len(body)} bytes, more than {MAX_BYTES}: ask for less. What was asked for may have been done."
-        body = json.dumps(_problem(Problem(title="Too much at once", status=500, detail=detail))).encode()
+        body = _problem(Problem(title="Too much at once", status=500, detail=detail))
     answer = Outgoing(
         exchange="",
         routing_key=raw.reply_to,

@@ -70,6 +70,8 @@ SQL_PARTITION_EXISTS = "select to_regclass($1) is not null"
 SQL_MAKE_PARTITION = "create table {name} partition of watch_server_logs for values from ('{begin:%Y-%m-%d}+00') to ('{end:%Y-%m-%d}+00')"
 SQL_DEFAULT_HOLDS = "select exists (select from watch_server_logs_default where scheduled_at >= $1 and scheduled_at < $2)"
 
+PAGE = 500
+
 BESIDE = ("status", "status_version", "version", "revision", "created_at", "updated_at", "removed_at")
 """Columns of a service that are no part of its definition."""
 
@@ -102,7 +104,9 @@ async def hold(conn: Connection) -> None:
 
 async def all_present(conn: Connection) -> list[Stored]:
     """Return every definition that is not removed, by id."""
-    return [_stored(row) for row in await conn.fetch(SQL_LIST)]
+    # By pages: between them, checks that come due begin.
+    async with conn.transaction():
+        return [_stored(row) async for row in conn.cursor(SQL_LIST, prefetch=PAGE)]
 
 
 async def get(conn: Connection, service_id: str) -> Stored | None:
@@ -118,8 +122,11 @@ async def name_taken(conn: Connection, name: str, *, besides: str) -> bool:
 
 async def save(conn: Connection, wanted: Sequence[Definition], *, revision_: int) -> list[Stored]:
     """Write definitions, new or changed; the version of each grows by one. A removed one comes back, created anew."""
-    rows = [{name: getattr(one, name) for name in FIELDS} for one in wanted]
-    return [_stored(row) for row in await conn.fetch(SQL_SAVE, rows, revision_)]
+    saved = []
+    for first in range(0, len(wanted), PAGE):
+        rows = [{name: getattr(one, name) for name in FIELDS} for one in wanted[first : first + PAGE]]
+        saved += [_stored(row) for row in await conn.fetch(SQL_SAVE, rows, revision_)]
+    return saved
 
 
 async def free_names(conn: Connection, service_ids: Sequence[str]) -> None:

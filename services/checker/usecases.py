@@ -28,7 +28,7 @@ from shared.contracts.commands import (
 )
 from shared.contracts.envelope import Event, Payload
 from shared.contracts.registry import make_event
-from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
+from shared.contracts.services import Assertion, ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatusChangedV1
 from shared.database import Connection
 from shared.rpc import Refused
@@ -37,6 +37,8 @@ from shared.telemetry import correlation_id, logger
 __all__ = ["LANGUAGE", "CannotUnseal", "Sealer"]
 
 SOURCE = "/checker"
+MOST_NAMED = 100
+"""Services named in one line of the log."""
 log = logger(__name__)
 
 
@@ -155,8 +157,10 @@ async def write_down(conn: Connection, batches: Sequence[Event[CheckBatchV1]]) -
 def as_contract(stored: Stored) -> ServiceDefinition:
     """Return a stored definition as everybody may know it: secrets masked."""
     values = {name: getattr(stored.definition, name) for name in FIELDS}
-    values |= {"options": mask(stored.definition.options), "version": stored.version}
-    return ServiceDefinition.model_validate({**values, "created_at": stored.created_at, "updated_at": stored.updated_at})
+    values["options"] = mask(stored.definition.options)
+    values["assertions"] = tuple(Assertion.model_validate(one) for one in stored.definition.assertions)
+    # Of the right types already: validating ten thousand once more would hold up the checks.
+    return ServiceDefinition.model_construct(**values, created_at=stored.created_at, updated_at=stored.updated_at, version=stored.version)
 
 
 def accepted(judged: Definition | Rejected) -> Definition:
@@ -186,12 +190,16 @@ async def _remove(conn: Connection, service_ids: Sequence[str], *, actor: str) -
     if not service_ids:
         return
     removed = await store.remove(conn, service_ids, revision_=await store.next_revision(conn))
-    events = [
-        _event(ServiceRemovedV1(service=as_contract(one), removed_at=one.removed_at), one) for one in removed if one.removed_at is not None
-    ]
-    await outbox.append_many(conn, events)
-    for one in removed:
-        log.info("service removed", service_id=one.definition.id, actor=actor, version=one.version)
+
+    def events() -> list[Event[Any]]:
+        return [
+            _event(ServiceRemovedV1(service=as_contract(one), removed_at=one.removed_at), one)
+            for one in removed
+            if one.removed_at is not None
+        ]
+
+    await outbox.append_many(conn, await asyncio.to_thread(events))
+    log.info("services removed", service_ids=[one.definition.id for one in removed[:MOST_NAMED]], number=len(removed), actor=actor)
 
 
 async def _refuse_taken(conn: Connection, wanted: Definition, taken: list[Flaw]) -> None:

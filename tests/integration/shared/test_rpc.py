@@ -237,7 +237,7 @@ async def test_the_correlation_id_goes_along(vhost: Vhost, publisher: Publisher,
 
 
 async def test_what_is_too_long_is_refused_and_the_link_lives_on(vhost: Vhost, publisher: Publisher, client: Client) -> None:
-    """Seen red without either bound: the broker closed the channel, and with it every other question was lost."""
+    """Seen red without either bound. A broker of version 4 closes the channel for more than 16 MiB; one of version 3 takes it."""
     length = Method(ECHO.queue, "texts.length", Text, Number)
 
     async def count(text: Text) -> Number:
@@ -247,11 +247,11 @@ async def test_what_is_too_long_is_refused_and_the_link_lives_on(vhost: Vhost, p
         return Text(text="x" * number.value)
 
     async with answering(vhost, publisher, {length: count, WHO: lengthen}):
-        under = rpc.MAX_BYTES - 100
+        under, beyond = rpc.MAX_BYTES - 100, rpc.MAX_BYTES + 2 * 1024 * 1024
         assert (await client.call(length, Text(text="x" * under), timeout_s=20)).value == under
         with pytest.raises(Refused) as question:
-            await client.call(length, Text(text="x" * rpc.MAX_BYTES), timeout_s=20)
+            await client.call(length, Text(text="x" * beyond), timeout_s=20)
         with pytest.raises(Refused) as answer:
-            await client.call(WHO, Number(value=rpc.MAX_BYTES), timeout_s=20)
+            await client.call(WHO, Number(value=beyond), timeout_s=20)
         assert (question.value.problem.status, answer.value.problem.status) == (413, 500)
         assert (await client.call(length, Text(text="short"))).value == 5
