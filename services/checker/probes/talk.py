@@ -136,16 +136,20 @@ def trusting(ca_file: str, own_authorities: str = "", *, verify: bool = True) ->
     """Return what TLS clients need: the authorities to trust, `own_authorities` (PEM) instead of the file's where there are any.
 
     Kept, because reading the authorities costs more than a check. Whoever adds to a context (client certificates, ALPN) makes a new one
-    with `trusting.__wrapped__`. Raises `ssl.SSLError` for what is no PEM, `OSError` for a file that cannot be read.
+    with `trusting.__wrapped__`. Raises `Ended` for authorities that cannot be read: the service is not to blame for them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif own_authorities:
-        context.load_verify_locations(cadata=own_authorities)
-    else:
-        context.load_verify_locations(cafile=ca_file)
+        return context
+    try:
+        if own_authorities:
+            context.load_verify_locations(cadata=own_authorities)
+        else:
+            context.load_verify_locations(cafile=ca_file)
+    except OSError as error:
+        raise Ended(not_looked("the certificate authorities to trust cannot be read")) from error
     return context
 
 

@@ -140,8 +140,8 @@ async def _opened(talk: Talk, tools: Tools, way: Dialled, options: WebSocketOpti
         protocol = ClientProtocol(uri, subprotocols=wanted, max_size=MAX_MESSAGE_BYTES)
         return _Connection(protocol, ping_interval=None, close_timeout=None)
 
-    tls: dict[str, Any] = {"ssl": options.context(tools), "server_hostname": options.server_name or way.host} if secure else {}
     try:
+        tls: dict[str, Any] = {"ssl": options.context(tools), "server_hostname": options.server_name or way.host} if secure else {}
         async with talk.phase("securing the connection", "tls_ms" if secure else None):
             _, connection = await asyncio.get_running_loop().create_connection(made, sock=way.connection, **tls)
     except BaseException:

@@ -12,10 +12,12 @@ from aiosmtpd.handlers import Sink
 from aiosmtpd.smtp import SMTP
 
 from services.checker.domain.hosts import HostRules
+from services.checker.probes import tls, websocket
+from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
 from tests import certificates
 from tests.certificates import Certificate
-from tests.watched import NEVER_A_NAME, Answer, check, closing, resetting, saying, service, silent
+from tests.watched import NEVER_A_NAME, Answer, check, closing, resetting, saying, service, silent, target
 
 CLEAR = {
     "smtp": [(b"", b"220-first\r\n220 mail\r\n"), (b"EHLO", b"250-mail\r\n250 STARTTLS\r\n"), (b"STARTTLS", b"220 go\r\n")],
@@ -91,6 +93,16 @@ async def test_an_unknown_authority_unless_it_is_named() -> None:
         assert (found.error_type, found.error_message) == (ErrorType.TLS_ERROR, "unable to get local issuer certificate")
         named = await check("tls", f"tls://localhost:{port}", authorities=certificates.authority("nobody").pem)
         assert named.outcome is Outcome.HEALTHY
+
+
+async def test_authorities_that_cannot_be_read_are_no_outage() -> None:
+    """Seen red with the error taken for the connection's."""
+    tools = Tools(None, HostRules(), "/none")  # type: ignore[arg-type]  # only HTTP checks need the engine
+    async with secured(certificates.good("localhost")) as port:
+        found = await tls.probe(target("tls", f"tls://localhost:{port}"), tools)
+        assert (found.outcome, found.error_message) == (Outcome.UNKNOWN, "not checked: the certificate authorities to trust cannot be read")
+        found = await websocket.probe(target("websocket", f"wss://localhost:{port}"), tools)
+        assert found.outcome is Outcome.UNKNOWN
 
 
 async def test_a_certificate_for_another_name() -> None:
