@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.known import Known
-from services.checker.domain.target import Measurement, Target, not_looked
+from services.checker.domain.target import Measurement, Target, failed, not_looked
 from services.checker.isolation import Isolation, canary_targets, watching
 from services.checker.probes import KINDS, PROBES
 from services.checker.probes.engine import open_engine
@@ -23,7 +23,7 @@ from services.checker.scheduler import Check, Scheduler
 from services.checker.settings import CheckerSettings
 from shared.clock import utc_now
 from shared.contracts.checks import CheckerIsolatedV1, CheckerRecoveredV1
-from shared.contracts.codes import Outcome
+from shared.contracts.codes import ErrorType, Outcome
 from shared.contracts.envelope import Event
 from shared.health import Health
 from shared.runtime import background
@@ -137,7 +137,7 @@ async def test_a_service_that_vanishes_alone_is_told_after_a_look() -> None:
 
 
 async def test_what_vanishes_together_with_the_canaries_is_never_told_as_failed() -> None:
-    """Seen red with a look that began before the check, and with a result that began before the recovery told as failed."""
+    """Seen red with results that were healthy told while isolated, and with a look that began before the check."""
     async with running() as rig:
         await rig.finds(Outcome.HEALTHY)
         gone = time.monotonic()
@@ -177,6 +177,28 @@ async def test_it_says_so_although_nothing_fails_and_no_service_is_checked() -> 
     async with watching(isolation, health):
         await until(lambda: told(rig), within_s=5, what="the event")
     assert "nothing there" in (await health.reasons())["connectivity"]
+
+
+async def test_what_began_while_isolated_is_not_told_as_failed_though_the_canaries_answer_again() -> None:
+    """Seen red without the moment of recovery."""
+    rig, health, loop = Rig(), Health("test"), asyncio.get_running_loop()
+    options, _flaws = KINDS["tcp"].read({})
+    answer = failed(ErrorType.CONNECTION_ERROR, "connection refused, while connecting")
+
+    async def asked(_target: Target) -> Measurement:
+        return answer
+
+    canary = Target("canary", "tcp", "tcp://127.0.0.1:1", 1000, 1000, options, 0, 0)
+    isolation = Isolation([canary], probe=asked, say=rig.said.append, clock=utc_now, health=health, checker="c", region="r")
+    lost = answer
+    assert not await isolation.look(since_s=loop.time())
+    began = loop.time()
+    answer = Measurement(Outcome.HEALTHY)
+    assert await isolation.look(since_s=began)
+    assert (await isolation.settle(lost, began)).outcome is Outcome.UNKNOWN
+    assert (await isolation.settle(answer, began)).outcome is Outcome.HEALTHY
+    assert (await isolation.settle(lost, loop.time())).outcome is Outcome.FAILED
+    await isolation.close()
 
 
 async def told(rig: Rig) -> bool:
