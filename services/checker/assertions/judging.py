@@ -18,7 +18,7 @@ from shared.contracts.codes import AssertionSeverity, ErrorType, Outcome
 MAX_FOUND = 200
 MAX_MESSAGE = 300
 EVIDENCE_BYTES = 1_024
-WINDOW = 8_192
+WINDOW = 4_096
 """So much is redacted of what is then cut much shorter: a secret that the cut would break in two is still known as one."""
 LONG_BODY = 32_768
 NOT_JUDGED = "not judged: the check brought no answer that could be"

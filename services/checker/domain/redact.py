@@ -36,6 +36,15 @@ _HIDDEN: tuple[re.Pattern[str], ...] = (
     re.compile(r"(?P<before>(?<![\d.-]))(?P<value>\d(?:[ -]?\d){12,18})(?P<after>(?![\d.]))"),
 )
 _SECRET_NAME = re.compile(_KEY, re.IGNORECASE)
+_HINTS: tuple[tuple[str, ...], ...] = (
+    ("-----begin ",),
+    *[("pass", "pwd", "token", "secret", "authori", "api", "private", "credential", "cookie", "session")] * 6,
+    ("bearer", "basic"),
+    ("://",),
+    ("eyj",),
+    ("",),
+)
+"""For each pattern, one of these is in every text that it finds something in: to look for them costs a tenth of the pattern."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -53,8 +62,10 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         before = text
         for secret in known:
             text = text.replace(secret, MASK)
-        for pattern in _HIDDEN:
-            text = pattern.sub(_mask, text)
+        small = text.lower()
+        for pattern, hints in zip(_HIDDEN, _HINTS, strict=True):
+            if any(hint in small for hint in hints):
+                text = pattern.sub(_mask, text)
         # Ends: every round that changes anything leaves fewer characters that are no asterisks, or shortens or fills up a mask.
         if text == before:
             return text
