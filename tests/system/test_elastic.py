@@ -120,11 +120,7 @@ def _expected(begin_ms: int, end_ms: int) -> set[tuple[str, int]]:
 
 
 async def test_a_death_and_two_joins_cost_no_slot_for_longer_than_ten_seconds(database: Database, vhost: Vhost, tmp_path: Path) -> None:
-    """`SLA_TEST_LOAD_S=300` runs the five minutes.
-
-    Seen red with a taker that begins at the current slot instead of after `covered_until` (doubles), and with a release that frees a shard
-    before its checks have ended (doubles).
-    """
+    """`SLA_TEST_LOAD_S=300` runs the five minutes. Seen red with a taker that begins at the current slot, whatever was done before."""
     product = Product(database, vhost, {"SLA_LOG_FORMAT": "console", "SLA_HEALTH_HOST": "127.0.0.1"}, tmp_path)
     async with running_target() as target:
         try:

@@ -60,7 +60,7 @@ def _resident_mib(checker: Replica, which: str) -> float:
 async def test_ten_thousand_definitions_are_taken_over_in_time_and_in_little_memory(
     database: Database, vhost: Vhost, tmp_path: Path
 ) -> None:
-    """Measured while they are checked, too. Seen red with every definition's whole row kept, and with pages of ten."""
+    """Measured while they are checked, too. Seen red with pages of one."""
     product = Product(database, vhost, {"SLA_LOG_FORMAT": "console", "SLA_HEALTH_HOST": "127.0.0.1"}, tmp_path)
     async with running_target() as target, open_pool(database.url("checker"), name="test", health=Health("test")) as pool:
         checker = product.add("checker")

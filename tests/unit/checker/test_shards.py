@@ -120,7 +120,7 @@ events = st.one_of(
 def test_over_any_joins_deaths_and_farewells_no_slot_is_lost_or_done_twice(story: list[tuple[str, int]], order: Random) -> None:
     """But for what a dead one did after its last word: nobody knows of that, and it is done again.
 
-    Seen red with a taker that begins at the current slot, and with a dead one's `covered_until` taken for the moment of taking.
+    Seen red with a taker that does the last slot done once more, and with one that leaves the next one out.
     """
     region = Region()
     region.join()
