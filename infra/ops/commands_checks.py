@@ -74,9 +74,7 @@ def export(
 ) -> None:
     """Write all services as YAML that `apply` takes. Secrets are masked, and a mask keeps what is stored."""
     with _spoken(), signed_in(load(RestSettings)) as rest:
-        listed = rest.get("/api/v1/services")
-    if listed["stale"]:
-        typer.echo(f"The gateway does not follow the events now; this is true as of {listed['as_of']}.", err=True)
+        listed = rest.get("/api/v1/services?fresh=true")
     text = monitors.write(listed["services"])
     if output is None:
         typer.echo(text, nl=False)

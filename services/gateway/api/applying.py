@@ -7,15 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import as_json, deed_of, json_object_up_to, read
-from services.gateway.api.services import ServiceId
+from services.gateway.api.services import ALL_S, ServiceId, read_from_owner
 from services.gateway.live.views import to_json
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
 from shared.contracts.commands import (
     PUSH_RENEW_TOKEN,
     SERVICES_APPLY,
-    SERVICES_LIST,
-    Nothing,
     Plan,
     PlannedAction,
     ServiceRef,
@@ -28,8 +26,6 @@ router = APIRouter(prefix="/api/v1/services")
 MOST_BYTES = 15_000_000
 """Room for 10,000 definitions. RabbitMQ 4 takes no message above 16 MiB."""
 MOST_DEFINITIONS = 20_000
-APPLY_S = 60.0
-"""How long applying may take: it is one transaction."""
 
 WholeBody = Annotated[dict[str, Any], Depends(json_object_up_to(MOST_BYTES))]
 
@@ -51,7 +47,7 @@ async def apply(request: Request, parts: With, who: Who, body: WholeBody) -> Res
     wanted = ServiceSet(definitions=tuple(form.definitions), prune=form.prune, dry_run=form.dry_run, actor=who.username)
     subject = f"{len(form.definitions)} definitions" + (", pruning" if form.prune else "") + (", dry run" if form.dry_run else "")
     async with on_record(parts.database, deed_of(request, who, "service.apply", subject, body, parts.clock)):
-        plan = await parts.client.call(SERVICES_APPLY, wanted, timeout_s=APPLY_S)
+        plan = await parts.client.call(SERVICES_APPLY, wanted, timeout_s=ALL_S)
     if plan.applied:
         await _take_over(parts, plan)
     return as_json(to_json(plan.model_dump(mode="json")))
@@ -71,13 +67,9 @@ async def _take_over(parts: Parts, plan: Plan) -> None:
     for one in plan.changes:
         if one.action is PlannedAction.REMOVE:
             parts.hub.model.take_removal(one.id)
-    written = {one.id for one in plan.changes if one.action in {PlannedAction.CREATE, PlannedAction.CHANGE}}
-    if not written:
+    if all(one.action in {PlannedAction.REMOVE, PlannedAction.UNCHANGED} for one in plan.changes):
         return
     try:
-        listed = await parts.client.call(SERVICES_LIST, Nothing(), timeout_s=parts.settings.rpc_timeout_s)
+        await read_from_owner(parts)
     except NoAnswer:
         return  # it is applied, and the feed brings it a moment later
-    for service in listed.services:
-        if service.id in written:
-            parts.hub.model.take_definition(service)

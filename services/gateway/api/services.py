@@ -7,14 +7,26 @@ from fastapi import APIRouter, Depends, Request, Response
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of
 from services.gateway.api.problems import ProblemError
+from services.gateway.live.readmodel import Answers
 from services.gateway.live.views import to_json
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
-from shared.contracts.commands import SERVICES_CHANGE, SERVICES_CREATE, SERVICES_REMOVE, ServiceDraft, ServicePatch, ServiceRef
+from shared.contracts.commands import (
+    SERVICES_CHANGE,
+    SERVICES_CREATE,
+    SERVICES_LIST,
+    SERVICES_REMOVE,
+    Nothing,
+    ServiceDraft,
+    ServicePatch,
+    ServiceRef,
+)
 from shared.contracts.services import ServiceDefinition
 
 router = APIRouter(prefix="/api/v1/services")
 LONGEST_ID = 200
+ALL_S = 60.0
+"""How long what concerns all services may take: ten thousand of them are megabytes."""
 
 
 def no_such_service(service_id: str) -> ProblemError:
@@ -33,8 +45,10 @@ ServiceId = Annotated[str, Depends(possible_id)]
 
 
 @router.get("")
-async def list_services(parts: With, _who: Who) -> Response:
-    """Return every service with its status and the evidence for it."""
+async def list_services(parts: With, _who: Who, fresh: bool = False) -> Response:  # noqa: FBT001, FBT002  # in the address
+    """Return every service with its status and the evidence for it; with `fresh`, definitions as their owner has them now, or 503."""
+    if fresh:
+        await read_from_owner(parts)
     known_state(parts)
     head = to_json({"stale": not parts.hub.live, "as_of": parts.hub.as_of})
     return as_json(head[:-1] + b',"services":' + parts.hub.views.private_services() + b"}")
@@ -79,6 +93,13 @@ async def remove_service(request: Request, parts: With, who: Who, service_id: Se
         await parts.client.call(SERVICES_REMOVE, ServiceRef(id=service_id, actor=who.username), timeout_s=parts.settings.rpc_timeout_s)
     parts.hub.model.take_removal(service_id)
     return Response(status_code=204)
+
+
+async def read_from_owner(parts: Parts) -> None:
+    """Take over all definitions as the checker has them now. Raises `NoAnswer`."""
+    before = parts.hub.model.facts.picture()
+    listed = await parts.client.call(SERVICES_LIST, Nothing(), timeout_s=ALL_S)
+    parts.hub.mend(Answers(services=listed.services), before=before)
 
 
 def known_state(parts: Parts) -> None:

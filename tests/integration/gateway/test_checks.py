@@ -72,6 +72,16 @@ async def test_definitions_are_applied_at_once_and_read_at_once(admin: httpx.Asy
     ]
 
 
+async def test_fresh_definitions_are_their_owners_or_none(admin: httpx.AsyncClient, others: rig.World) -> None:
+    """An export of what this replica remembers, applied with `prune`, would remove what it had not heard of yet.
+
+    Seen red with `fresh` passed by.
+    """
+    others.owners.services = {"unheard": rig.definition("unheard")}
+    assert [one["id"] for one in (await admin.get("/api/v1/services")).json()["services"]] == ["face-compare"]
+    assert [one["id"] for one in (await admin.get("/api/v1/services?fresh=true")).json()["services"]] == ["unheard"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
