@@ -79,6 +79,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "options": {"type": "object", "default": {}, "description": "Of its kind."},
     "metadata": {"type": "object", "default": {}, "description": "Whatever you like to keep beside it."},
 }
+VARIABLE = r"^\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}$"
 REQUIRED = ["id", "name", "endpoint_url"]
 
 
@@ -87,7 +88,7 @@ def schema() -> dict[str, Any]:
     parts: dict[str, Any] = {"assertion": _assertion(), "service": _service()}
     for kind in KINDS.values():
         parts |= _options(kind)
-    return {
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "SLA Monitor: definitions of services",
         "description": "What `sla-monitor apply` takes. Made from the code; see monitors.md.",
@@ -98,6 +99,22 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": parts,
     }
+    opened: dict[str, Any] = _open_to_variables(whole)
+    opened["$defs"]["variable"] = {"type": "string", "pattern": VARIABLE, "description": "A variable of the environment."}
+    return opened
+
+
+def _open_to_variables(value: Any) -> Any:  # noqa: ANN401  # a part of a JSON Schema
+    """Let a variable stand where a number, true or false is wanted: it is one once it was filled in."""
+    if isinstance(value, list):
+        return [_open_to_variables(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") in ("integer", "number", "boolean"):
+        beside = {name: one for name, one in value.items() if name in {"description", "default"}}
+        form = {name: one for name, one in value.items() if name not in beside}
+        return {"anyOf": [form, {"$ref": "#/$defs/variable"}], **beside}
+    return {name: _open_to_variables(one) for name, one in value.items()}
 
 
 def _service() -> dict[str, Any]:
@@ -114,7 +131,7 @@ def _by_kind(kind: Kind) -> dict[str, Any]:
     # A service that names no kind is one of http: there the condition holds without the field.
     named = {} if kind.name == "http" else {"required": ["kind"]}
     then: dict[str, Any] = {
-        "endpoint_url": {"pattern": f"^({'|'.join(kind.schemes)})://"},
+        "endpoint_url": {"pattern": f"^(({'|'.join(kind.schemes)})://|\\$\\{{)"},
         "options": {"$ref": f"#/$defs/options-{kind.name}"},
         "assertions": {"items": {"properties": {"source": {"enum": list(kind.sources)}}}} if kind.sources else {"maxItems": 0},
     }

@@ -84,3 +84,11 @@ def test_what_a_kind_needs_and_takes_is_the_same_in_the_schema(kind: Any) -> Non
         if "default" in option:
             options = {**example.get("options", {}), name: option["default"]}
             assert problems({**example, "options": options}) == [], json.dumps(options)
+
+
+def test_variables_and_the_writers_own_keys_may_stand_in_a_file() -> None:
+    """Before they are filled in: what an editor sees."""
+    service = {**SERVICES["api"], "timeout": "${TIMEOUT:-5000}", "is_active": "${ON}", "endpoint_url": "${API}/health"}
+    assert problems(service) == []
+    assert not list(VALIDATOR.iter_errors({"x-often": {"check_interval": 1000}, "services": [service]}))
+    assert problems({**service, "timeout": "5 s"})
