@@ -157,14 +157,16 @@ async def _judge(ledger: Ledger, begun: float, killed: float, fair: float, end: 
         later = [one for one in missing if one[1] > (killed + COVERED_AGAIN_S) * 1000]
         steady, doubles = ledger.doubles(begun, killed - 2), ledger.doubles(begun, end)
         at_first = ledger.doubles(0, begun)
+        others = [one for one in ledger.others if begun * 1000 < one[1] <= end * 1000]
         late = sorted(late for slot, late in ledger.healthy.items() if slot in expected and slot[1] > (killed + COVERED_AGAIN_S) * 1000)
         print(
             f"{len(expected)} slots in {end - begun:.0f} s; fair shares {fair - killed:.1f} s after the kill; "
-            f"missing {len(missing)}, more than {COVERED_AGAIN_S:g} s after the kill {len(later)}; not healthy {len(ledger.others)}"
+            f"missing {len(missing)}, more than {COVERED_AGAIN_S:g} s after the kill {len(later)}; not healthy {len(others)}"
         )
         print(f"doubles {doubles} ({doubles / len(expected):.3%}), before the kill {steady}; while the first three started {at_first}")
         print(f"lateness after the ten seconds: p50 {late[len(late) // 2] * 1000:.0f} ms, p99 {late[len(late) * 99 // 100] * 1000:.0f} ms")
     assert fair - killed <= COVERED_AGAIN_S
     assert not [one for one in missing if one[1] < killed * 1000 - 1000], "a slot was missed before anybody was killed"
     assert doubles <= MOST_DOUBLES
+    assert not [one for one in others if not killed * 1000 < one[1] <= (killed + COVERED_AGAIN_S) * 1000], "told as missed for no reason"
     assert steady == 0
