@@ -32,7 +32,7 @@ TICK_MS = 20
 START_SPREAD_MS = 5_000
 """A start, or many definitions at once, is spread over this time at most."""
 IN_TIME_MS = 500
-"""How long before the next slot the spread of a start ends, so that it makes nothing miss its slot."""
+"""What begins this long before the next slot does not miss its own: a start is spread no longer, a take-over goes back no further."""
 MISSED_EACH = 60
 MISSED_TOGETHER = 20_000
 """How many missed slots are told, of one service and of all, when a machine wakes up; the rest is counted only."""
@@ -42,7 +42,7 @@ RUNNING = Gauge("sla_checker_checks_running", "Checks in flight")
 STARTED = Counter("sla_checker_checks_started_total", "Checks begun", ["kind"])
 REPEATED = Counter("sla_checker_checks_repeated_total", "Checks begun between slots: confirmations, and those that were hastened")
 MISSED = Counter("sla_checker_slots_missed_total", "Slots that came more than one interval late: not checked, and told as unknown")
-UNTOLD = Counter("sla_checker_slots_untold_total", "Missed slots that were too many to be told one by one")
+UNTOLD = Counter("sla_checker_slots_untold_total", "Missed slots that were not told: too many, or due before this process took them over")
 BROKEN = Counter("sla_checker_probe_defects_total", "Checks that ended in a defect of the probe; they count as unknown")
 LATENESS = Histogram(
     "sla_checker_lateness_seconds",
@@ -123,7 +123,8 @@ class Scheduler:
     def apply(self, targets: Iterable[Target], gone: Iterable[str], *, done_ms: Mapping[str, int] = NOTHING_DONE) -> None:
         """Take over definitions that are new or changed, and stop checking those that are gone.
 
-        `done_ms`: up to which moment the slots of a service, by its id, are somebody else's: the next one after it is the first here.
+        `done_ms`: up to which moment the slots of a service, by its id, are somebody else's: the next one after it is the first here,
+        unless it is about an interval late or more.
         """
         for service_id in gone:
             entry = self._entries.get(service_id)
@@ -191,7 +192,11 @@ class Scheduler:
         place = {"phase_ms": entry.phase_ms, "interval_ms": target.interval_ms}
         if elsewhere_ms is not None and (entry.done_ms is None or elsewhere_ms > entry.done_ms):
             entry.done_ms = elsewhere_ms
-            entry.slot_ms = schedule.slot_after(elsewhere_ms, created_ms=target.created_ms, **place)
+            slot = schedule.slot_after(elsewhere_ms, created_ms=target.created_ms, **place)
+            # What is later than an interval came due for somebody else, who may have done it and died before saying so: it is not told,
+            # because what is told first stands, and a made-up unknown must not take the place of what was really found.
+            entry.slot_ms, passed = schedule.due_slot(slot, now + IN_TIME_MS, **place)
+            UNTOLD.inc(passed)
             self._push(entry, entry.slot_ms)
             return
         slot = schedule.first_slot(now, created_ms=target.created_ms, done_ms=entry.done_ms, **place)

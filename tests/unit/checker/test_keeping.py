@@ -35,9 +35,9 @@ class SlowSpool(Spool):
 
     gate = threading.Event()
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch) -> int:
         assert self.gate.wait(10)
-        super().append(batch)
+        return super().append(batch)
 
 
 @pytest.fixture

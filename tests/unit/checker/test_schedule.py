@@ -148,9 +148,13 @@ class Life:
             return
         self.work()
         if what == "move":
-            # Released and taken over later, from what the last holder says it did: nothing is lost in between.
+            # Released and taken over later: nothing is lost in between, but what is late by more than an interval by then.
             released, self.now = self.now, self.now + amount
-            self.slot = slot_after(released, created_ms=self.created, **self.grid)
+            slot = slot_after(released, created_ms=self.created, **self.grid)
+            self.slot, passed = due_slot(slot, self.now, **self.grid)
+            if passed:
+                self.end_stretch(released)
+                self.since = self.slot - 1
         else:
             self.end_stretch(self.now)
             if what == "restart":
