@@ -1,9 +1,10 @@
 """The aggregator: turns check results into records, statuses and events.
 
 Owns
-    api_response_times (each check and each reported call once, partitioned by month of its slot), api_call_logs, uptime_records and
-    day_sketch (a row for each service and day), region_state and status_interval (what the status is and was, with evidence),
-    system_status (one row), service and incident_seen (what it has heard of others' facts).
+    api_response_times (each check and each reported call once, partitioned by month of its slot), api_call_logs and uptime_records
+    (a row for each service and day), rollup_minute, rollup_hour and rollup_day (with sketches of response times), region_state and
+    status_interval (what the status is and was, with evidence), system_status (one row), service and incident_seen (what it has heard
+    of others' facts).
 Consumes
     checks.measured (batches of results), calls.reported (real traffic, only kept), service.registered/updated/removed,
     incident.opened/updated/resolved.

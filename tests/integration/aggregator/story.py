@@ -137,7 +137,7 @@ VOLATILE = {"id", "created_at", "updated_at", "detected_at", "position"}
 
 async def numbers(pool: Pool) -> dict[str, Sequence[dict[str, Any]]]:
     """Return everything that was counted, without what depends on when it was written."""
-    tables = ("api_call_logs", "uptime_records", "day_sketch", "region_state", "system_status")
+    tables = ("api_call_logs", "uptime_records", "region_state", "system_status")
     found: dict[str, Sequence[dict[str, Any]]] = {}
     for table in tables:
         rows = await pool.fetch(f'select * from {table} as t order by t::text collate "C"')

@@ -39,16 +39,7 @@ async def test_the_order_of_arrival_changes_no_number(pool: Pool) -> None:
     for one in everything:
         await fold(pool, batch([one]), now=at(30))
     scattered = await numbers(pool)
-    for table in (
-        "api_response_times",
-        "api_call_logs",
-        "uptime_records",
-        "day_sketch",
-        "region_state",
-        "status_interval",
-        "outbox",
-        "inbox",
-    ):
+    for table in ("api_response_times", "api_call_logs", "uptime_records", "region_state", "status_interval", "outbox", "inbox"):
         await pool.execute(f"delete from {table}")
     await pool.execute("update service set version = 0")
     await learn(pool, definition())
@@ -131,7 +122,7 @@ async def test_results_that_taught_nothing_are_stored_and_not_counted(pool: Pool
     assert [tuple(row.values()) for row in rows] == [(True, "healthy"), (None, "unknown"), (None, "unknown")]
 
 
-async def test_percentiles_of_the_day_are_within_one_percent(pool: Pool) -> None:
+async def test_the_least_the_most_and_the_mean_of_a_day_are_exact(pool: Pool) -> None:
     found = results("+" * 500)
     for start in range(0, 500, 50):
         await fold(pool, batch(found[start : start + 50]), now=at(500))
@@ -140,9 +131,6 @@ async def test_percentiles_of_the_day_are_within_one_percent(pool: Pool) -> None
 
     assert row is not None
     times = sorted(one.response_time_ms or 0 for one in found)
-    for column, share in (("p50_response_time", 0.5), ("p95_response_time", 0.95), ("p99_response_time", 0.99)):
-        true = times[int(share * 499)]
-        assert abs(row[column] - true) <= 0.01 * true + 0.001
     assert (row["min_response_time"], row["max_response_time"]) == (times[0], times[-1])
     assert abs(row["avg_response_time"] - sum(times) / 500) < 0.001
 

@@ -42,7 +42,7 @@ def calls(number: int, *, service_id: str = "id-recognition", is_success: bool =
 async def judged(pool: Pool) -> list[object]:
     """Return what follows from outcomes alone: downtime also depends on when an outage was seen to end."""
     found = await numbers(pool)
-    return [found[table] for table in ("region_state", "uptime_records", "day_sketch")]
+    return [found[table] for table in ("region_state", "uptime_records")]
 
 
 async def keep(pool: Pool, event: Event[CallBatchV1]) -> int:
@@ -107,7 +107,7 @@ async def test_the_order_of_arrival_changes_nothing_with_degraded_checks_and_con
     await learn(pool, definition())
     await fold(pool, batch(everything), now=at(30))
     expected = await judged(pool)
-    for table in ("api_response_times", "api_call_logs", "uptime_records", "day_sketch", "region_state", "status_interval", "outbox"):
+    for table in ("api_response_times", "api_call_logs", "uptime_records", "region_state", "status_interval", "outbox"):
         await pool.execute(f"delete from {table}")
 
     for one in reversed(everything):

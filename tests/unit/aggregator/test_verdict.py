@@ -160,6 +160,31 @@ def test_the_window_and_its_base_say_the_same_as_all_outcomes_together(seen: lis
     assert len(present.window) <= verdict.WINDOW
 
 
+runs = st.lists(st.tuples(st.sampled_from("+~-"), st.integers(1, 6)), max_size=6).map(
+    lambda some: "".join(sign * number for sign, number in some)
+)
+
+
+@given(runs, st.integers(0, 6), runs, runs, thresholds, st.sampled_from([INTERVAL, INTERVAL // 2]))
+def test_where_nothing_surely_moved_the_judgement_stays(
+    past: str, calm: int, more: str, elsewhere: str, limits: Thresholds, step: int
+) -> None:
+    """Seen red with `well` replaced by `healthy` in either place, and with `enough` as the failure threshold alone."""
+    past += "+" * calm
+    before = observe(Region("eu"), [Observation(slot * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(past)], limits)
+    other = observe(Region("us"), [Observation(slot * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(elsewhere)], limits)
+    # at half an interval's step some come between what was seen, some repeat it
+    first = len(past) * step
+    seen = [Observation(first + slot * step, *SIGNS[sign]) for slot, sign in enumerate(more)]
+    if not verdict.unmoved(before, seen, limits):
+        return
+
+    after = observe(before, seen, limits)
+
+    old, new = (judge([one, other], limits, check_interval=INTERVAL) for one in (before, after))
+    assert (new.status, new.up, new.down, new.degraded) == (old.status, old.up, old.down, old.degraded)
+
+
 @pytest.mark.parametrize(("interval", "timeout", "expected"), [(1000, 300, 3000), (2000, 1000, 6000), (60_000, 5_000, 155_000)])
 def test_silence_begins_after_two_and_a_half_intervals_and_a_timeout(interval: int, timeout: int, expected: int) -> None:
     assert verdict.silent_after_ms(check_interval=interval, timeout=timeout) == expected
