@@ -49,12 +49,14 @@ def backoff(*, first_s: float = 0.1, most_s: float = 5.0) -> Iterator[float]:
 
 async def _prepare(conn: Connection) -> None:
     # Binary, so that COPY takes it too: PostgreSQL's format is the text of the JSON after the number of its version, 1.
-    await conn.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=lambda value: b"\x01" + json.dumps(value).encode(), decoder=_jsonb, format="binary"
-    )
+    await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary")
 
 
-def _jsonb(data: bytes) -> Any:  # noqa: ANN401  # JSON
+def _to_jsonb(value: Any) -> bytes:  # noqa: ANN401  # JSON
+    return b"\x01" + json.dumps(value).encode() if value != {} else b"\x01{}"
+
+
+def _from_jsonb(data: bytes) -> Any:  # noqa: ANN401  # JSON
     return json.loads(data[1:])
 
 

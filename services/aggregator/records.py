@@ -29,7 +29,9 @@ INCOMING = "incoming_check"
 SQL_MAKE_INCOMING = f"""
 create temporary table if not exists {INCOMING} on commit delete rows as select {", ".join(COLUMNS)} from api_response_times with no data"""
 SQL_INSERT_CHECKS = f"""
-insert into api_response_times ({", ".join(COLUMNS)}) select {", ".join(COLUMNS)} from {INCOMING} on conflict do nothing returning id"""
+with stored as (
+    insert into api_response_times ({", ".join(COLUMNS)}) select {", ".join(COLUMNS)} from {INCOMING} on conflict do nothing returning id
+) select case when count(*) < $1 then coalesce(array_agg(id), '{{}}') end from stored  -- NULL: all of them, as nearly always"""
 
 SQL_INSERT_CALLS = """
 insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
@@ -124,7 +126,8 @@ async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, st
     """Store checks, each with the checker that measured it, and return the ids of those that were not there yet."""
     await conn.execute(SQL_MAKE_INCOMING)
     await conn.copy_records_to_table(INCOMING, records=[row(result, checker) for result, checker in checks], columns=COLUMNS)
-    return {stored["id"] for stored in await conn.fetch(SQL_INSERT_CHECKS)}
+    stored = await conn.fetchval(SQL_INSERT_CHECKS, len(checks))
+    return {result.id for result, _ in checks} if stored is None else set(stored)
 
 
 async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:

@@ -1,8 +1,8 @@
 """The status of a service, as a function of the newest outcomes of each region.
 
-A region is judged by its newest 32 outcomes in the order of their slots, on top of a base: the condition in which the outcomes
+A region is judged by its newest 24 outcomes in the order of their slots, on top of a base: the condition in which the outcomes
 before them had left it. A slot counts once, and the order in which outcomes arrive changes nothing, as long as none comes so late
-that 32 newer ones of its region came before it; such a one is counted in the day's records, and no longer moves the status.
+that 24 newer ones of its region came before it; such a one is counted in the day's records, and no longer moves the status.
 
 - From unknown, one success makes a region up; `failure` failures in a row make it down.
 - An up region is down after `failure` failures in a row, a down region is up after `recovery` successes in a row.
@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 from shared.contracts.codes import Status
 
-WINDOW = 32
-"""How many outcomes of a region are kept to be judged again when a late one comes."""
+WINDOW = 24
+"""How many outcomes of a region are kept to be judged again when a late one comes: more than the highest threshold. What comes later still
+is taken in by the timeline."""
 SILENT_INTERVALS = 2.5
 SILENT_AT_LEAST_MS = 3_000
 PROOF_PER_REGION = 5
