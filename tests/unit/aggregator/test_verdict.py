@@ -164,8 +164,10 @@ runs = st.lists(st.tuples(st.sampled_from("+~-"), st.integers(1, 6)), max_size=6
     lambda some: "".join(sign * number for sign, number in some)
 )
 
+well = st.integers(1, 6).map(lambda number: "+" * number)
 
-@given(runs, st.integers(0, 6), runs, runs, thresholds, st.sampled_from([INTERVAL, INTERVAL // 2]))
+
+@given(runs, st.integers(0, 6), st.one_of(runs, well), runs, thresholds, st.sampled_from([INTERVAL, INTERVAL // 2]))
 def test_where_nothing_surely_moved_the_judgement_stays(
     past: str, calm: int, more: str, elsewhere: str, limits: Thresholds, step: int
 ) -> None:
