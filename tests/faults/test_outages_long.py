@@ -66,7 +66,7 @@ class Story:
 async def test_five_minutes_without_database_and_broker_cost_no_slot_and_a_kill_in_them_two_hundred_ms(
     database: Database, vhost: Vhost, redis_url: str, tmp_path: Path
 ) -> None:
-    """Seen red with a spool in memory, with a flush every second, and with a checker that waits for its database before it checks."""
+    """Seen red with a spool in memory, with a flush every second, and with slots before the kill told as missed after it."""
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(running_target())
         links = [await stack.enter_async_context(running_proxy(url)) for url in (database.admin_url, vhost.amqp_url)]
