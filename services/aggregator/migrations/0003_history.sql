@@ -27,12 +27,29 @@ create table definition_history (                                              -
     watched            boolean     not null,
     primary key (service_id, since)
 );
+insert into definition_history                                                 -- what is known of services that were there before
+select id, created_at, version, check_interval, timeout, failure_threshold, recovery_threshold, quorum, regions, true
+  from service where version > 0 and created_at is not null;
+insert into definition_history
+select s.id, greatest(coalesce(s.removed_at, i.started_at, s.updated_at), s.created_at + interval '1 millisecond'), s.version,
+       s.check_interval, s.timeout, s.failure_threshold, s.recovery_threshold, s.quorum, s.regions, false
+  from service s left join status_interval i on i.service_id = s.id and i.ended_at is null and i.status = 'e'
+ where s.version > 0 and s.created_at is not null and (s.removed_at is not null or not s.is_active);
 
-create table timeline_dirty (                                                  -- services whose timeline is to be computed again
-    service_id text        primary key,
-    from_slot  bigint      not null,                                           -- the oldest slot that may have changed it, ms since 1970
-    marked_at  timestamptz not null default now()
+create table timeline_dirty (                                                  -- what may have changed a timeline; whoever marks waits for nobody
+    id         bigint generated always as identity primary key,
+    service_id text   not null,
+    from_slot  bigint not null                                                 -- the oldest slot that may have, ms since 1970
 );
+create index timeline_dirty_by_service on timeline_dirty (service_id);         -- served: what was marked of a service, taken together
+
+create table timeline_progress (                                               -- when a timeline is looked at though nothing marked it
+    service_id text        primary key,
+    due_at     timestamptz not null
+);
+create index timeline_progress_due on timeline_progress (due_at);              -- served: whose turn it is
+
+insert into timeline_dirty (service_id, from_slot) select id, 0 from service where version > 0;
 
 create table course_checkpoint (                                               -- how a region stood: what the rest is computed from
     service_id text   not null,
