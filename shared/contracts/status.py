@@ -46,6 +46,7 @@ class ServiceStatus(Contract):
     previous: Status | None = None
     previous_since: Timestamp | None = None
     previous_version: int = 0
+    previous_muted_by: str | None = Field(default=None, description="`muted_by` of the one before: what was muted is not alerted of later")
     evidence: Evidence
     degraded: bool = Field(default=False, description="A `po` without any region down: it answers, but not as it should")
     maintenance: UUID | None = Field(

@@ -10,6 +10,8 @@ that 24 newer ones of its region came before it; such a one is counted in the da
   is not. A region that is up and not well is degraded. So outcomes that are degraded and failed by turns make it degraded, too.
 - A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
 - Where a service names its regions, only those are judged; the caller leaves out the others.
+- The service is down (`mo`) when as many regions are down as its quorum asks for, of those with data; partly down (`po`) with fewer, or
+  with a degraded one. What disagrees stays named: another set of regions down or degraded is another verdict, with a beginning of its own.
 
 Slots are milliseconds since 1970, UTC.
 """
@@ -146,7 +148,11 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot). The degraded are among `up`."""
+    """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot). The degraded are among `up`.
+
+    `first_failed`: the first failure of the oldest run among the regions down, or the first outcome that was not well where all are up.
+    `confirmed`: the outcome that completed the youngest such run; None where that is longer ago than what is remembered.
+    """
 
     status: Status
     since: int | None = None
@@ -155,6 +161,8 @@ class Verdict:
     silent: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
     proof: tuple[tuple[str, int], ...] = ()
+    first_failed: int | None = None
+    confirmed: int | None = None
 
 
 def silent_after_ms(*, check_interval: int, timeout: int) -> int:
@@ -210,36 +218,54 @@ def standing(region: Region, thresholds: Thresholds) -> Standing:
     return present
 
 
-def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: int) -> Verdict:
-    """Return the status over all regions: all known ones down is `mo`, some down or degraded `po`, none `o`; nothing known is `nd`."""
+def reached(quorum: str, *, down: int, known: int) -> bool:
+    """Say whether so many regions down, of those with data, make the service down. `quorum`: any, majority, all, or a number.
+
+    A number that there are not so many regions with data for is met when all of them are down.
+    """
+    if down == 0:
+        return False
+    needed = {"any": 1, "majority": known // 2 + 1, "all": known}.get(quorum)
+    return down >= (min(int(quorum), known) if needed is None else needed)
+
+
+def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: int, quorum: str = "majority") -> Verdict:
+    """Return the status over all regions: `mo` where the quorum is down, `po` where fewer are or some are degraded, else `o`; or `nd`."""
     found = {region.name: standing(region, thresholds) for region in regions}
-    ups = {name: one.available.since for name, one in found.items() if one.is_up}
+    ups = {name: one.fine_since for name, one in found.items() if one.is_up}
     downs = {name: one.available.since for name, one in found.items() if one.is_down}
     degraded = {name: since for name, one in found.items() if (since := one.degraded_since) is not None}
     silent = {region.name: region.newest_slot + check_interval for region in regions if not region.window}
-    status = _status(up=bool(ups), down=bool(downs), degraded=bool(degraded))
-    match status:
-        case Status.NO_DATA:
-            moments, tell = list(silent.values()), list(silent)
-        case Status.OPERATIONAL:
-            moments, tell = [one.fine_since for one in found.values() if one.is_up], list(ups)
-        case Status.MAJOR_OUTAGE:
-            moments, tell = list(downs.values()), list(downs)
-        case _:
-            moments, tell = [min(ups.values()), min([*downs.values(), *degraded.values()])], list(downs or degraded)
-    # a region that fell silent may have been what held the whole in its former status, so the status cannot be older than that
-    since = max([*moments, *silent.values()], default=None)
-    proof = [(region.name, slot) for region in regions if region.name in tell for slot in _proof(region, found[region.name])]
+    status = _status(quorum, ups=len(ups), downs=len(downs), degraded=len(degraded))
+    telling = downs or degraded or ups or silent
+    # Every region, also one that came back or fell silent, may have been what made it another verdict before it became as it is.
+    since = max([*ups.values(), *downs.values(), *degraded.values(), *silent.values()], default=None)
+    proof = [(region.name, slot) for region in regions if region.name in telling for slot in _proof(region, found[region.name])]
+    failing = [region for region in regions if region.name in (downs or degraded)]
+    turned = [slot for region in failing if (slot := _turned(region, thresholds)) is not None]
     up, down, quiet, poor = (tuple(sorted(one)) for one in (ups, downs, silent, degraded))
-    return Verdict(status, since, up, down, quiet, poor, tuple(proof[:PROOF_IN_ALL]))
+    first_failed = min((downs or degraded).values(), default=None)
+    return Verdict(status, since, up, down, quiet, poor, tuple(proof[:PROOF_IN_ALL]), first_failed, max(turned, default=None))
 
 
-def _status(*, up: bool, down: bool, degraded: bool) -> Status:
-    if up and (down or degraded):
-        return Status.PARTIAL_OUTAGE
-    if down:
+def _status(quorum: str, *, ups: int, downs: int, degraded: int) -> Status:
+    if reached(quorum, down=downs, known=ups + downs):
         return Status.MAJOR_OUTAGE
-    return Status.OPERATIONAL if up else Status.NO_DATA
+    if downs or degraded:
+        return Status.PARTIAL_OUTAGE
+    return Status.OPERATIONAL if ups else Status.NO_DATA
+
+
+def _turned(region: Region, thresholds: Thresholds) -> int | None:
+    """Return the slot of the outcome by which a region became what it is; None if that is not remembered."""
+    present, turned = region.base, None
+    before = (present.available.condition, present.degraded_since is None)
+    for one in region.window:
+        present = present.after(one, thresholds)
+        after = (present.available.condition, present.degraded_since is None)
+        if after != before:
+            before, turned = after, one.slot
+    return turned
 
 
 def _proof(region: Region, present: Standing) -> list[int]:

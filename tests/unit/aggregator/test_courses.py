@@ -17,11 +17,10 @@ from services.aggregator.domain.courses import (
     Stretch,
     View,
     combined,
-    reached,
     region_stretches,
 )
 from services.aggregator.domain.timeline import State
-from services.aggregator.domain.verdict import Observation, Region, Thresholds, judge, observe, silenced
+from services.aggregator.domain.verdict import Observation, Region, Thresholds, judge, observe, reached, silenced
 from shared.contracts.codes import Status
 
 INTERVAL, SILENT = 1000, 3500
@@ -91,7 +90,8 @@ def view_at(stretches: list[Stretch], at: int) -> View:
 @given(st.lists(st.text("hdf", min_size=1, max_size=30), min_size=1, max_size=3), THRESHOLDS, st.data())
 def test_its_end_is_the_verdict_of_the_present(texts: list[str], thresholds: Thresholds, data: st.DataObject) -> None:
     quiet = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
-    given_rules = [Rules(0, INTERVAL, SILENT, thresholds, quorum="all")]
+    quorum = data.draw(st.sampled_from(["any", "majority", "all", "2"]))
+    given_rules = [Rules(0, INTERVAL, SILENT, thresholds, quorum=quorum)]
     until = 30 * INTERVAL
     stretches, regions = {}, []
     for place, (text, silent) in enumerate(zip(texts, quiet, strict=True)):
@@ -101,7 +101,7 @@ def test_its_end_is_the_verdict_of_the_present(texts: list[str], thresholds: Thr
         region = observe(Region(name), seen, thresholds)
         regions.append(silenced(region) if silent else region)
     last = combined(stretches, given_rules, start=0, until=until + INTERVAL if all(quiet) else until)[-1]
-    verdict = judge(regions, thresholds, check_interval=INTERVAL)
+    verdict = judge(regions, thresholds, check_interval=INTERVAL, quorum=quorum)
     codes = {State.UP: Status.OPERATIONAL, State.DOWN: Status.MAJOR_OUTAGE, State.UNKNOWN: Status.NO_DATA}
     assert codes.get(last.state, Status.PARTIAL_OUTAGE) == verdict.status
     assert set(last.down) == set(verdict.down)
