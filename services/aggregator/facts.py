@@ -1,0 +1,97 @@
+"""What is known of services over a time, and the pieces that every number by time is made of. Audits and SLA contracts read it here.
+
+Moments in milliseconds since 1970, UTC. What has not come yet is not known: load up to now, not to the end of a window that goes on.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.aggregator.domain.calendar import Window
+from services.aggregator.domain.timeline import Correction, Interval, Piece, Span, State, clip, corrected, pieces
+from services.aggregator.store import moment, slot_of
+from shared.database import Connection
+
+# The newest interval that begins before the time is looked up first: years of older ones are not read.
+_MEASURED = """
+select t.service_id, t.started_at, coalesce(t.ended_at, $3) as ended_at, t.state
+  from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since),
+       lateral (select coalesce(max(b.started_at), '-infinity') as started_at from timeline b
+                 where b.service_id = asked.service_id and {believed_before} and b.started_at <= asked.since) first,
+       timeline t
+ where t.service_id = asked.service_id and {believed} and t.started_at >= first.started_at and t.started_at < $3
+ order by t.service_id, t.started_at"""
+SQL_MEASURED = _MEASURED.format(believed="t.known_until is null", believed_before="b.known_until is null")
+SQL_MEASURED_THEN = _MEASURED.format(
+    believed="t.known_from <= $4 and (t.known_until is null or t.known_until > $4)",
+    believed_before="b.known_from <= $4 and (b.known_until is null or b.known_until > $4)",
+)
+SQL_CORRECTIONS = """
+select c.id, c.number, c.service_id, c.starts_at, c.ends_at, c.state
+  from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since), correction c
+ where c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since
+   and ($4::timestamptz is null and c.revoked_at is null or c.made_at <= $4 and (c.revoked_at is null or c.revoked_at > $4))
+ order by c.number"""
+SQL_MAINTENANCES = """
+select m.id, m.title, m.starts_at, m.ends_at, asked.service_id
+  from maintenance_window m, unnest(m.services) as mine (service_id), unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)
+ where m.services && $1::text[] and m.status <> 'cancelled' and m.starts_at < $3
+   and asked.service_id = mine.service_id and m.ends_at > asked.since
+ order by m.starts_at, m.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One service over a time: what was measured, what people corrected, and the announced work. Clipped to the time."""
+
+    window: Window
+    measured: Sequence[Interval] = ()
+    corrections: Sequence[Correction] = ()
+    maintenances: Sequence[Span] = ()
+
+    @property
+    def maintenance_ids(self) -> frozenset[str]:
+        """What `accounting.account` is to take for maintenance."""
+        return frozenset(one.id for one in self.maintenances)
+
+    def pieces(self, exclusions: Iterable[Span] = ()) -> list[Piece]:
+        """Return the whole time cut wherever state, maintenance or exclusion changes, with corrections laid over what was measured."""
+        return pieces(corrected(self.measured, self.corrections, self.window), [*self.maintenances, *exclusions])
+
+
+def within(whole: Sequence[Piece], window: Window) -> list[Piece]:
+    """Return the pieces inside a window, cut at its edges. `whole` is ascending."""
+    return [
+        one
+        if window.start <= one.start and one.end <= window.end
+        else replace(one, start=max(one.start, window.start), end=min(one.end, window.end))
+        for one in whole
+        if one.start < window.end and one.end > window.start
+    ]
+
+
+async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of: datetime | None = None) -> dict[str, Facts]:
+    """Return the facts of services, each since a moment of its own and all up to one; `as_of`: as they were believed then.
+
+    Three statements, however many services there are. Maintenance is as it is known now: what was announced is not corrected later.
+    """
+    asked = (list(since), [moment(at) for at in since.values()], moment(until))
+    measured: dict[str, list[Interval]] = defaultdict(list)
+    rows = await (conn.fetch(SQL_MEASURED, *asked) if as_of is None else conn.fetch(SQL_MEASURED_THEN, *asked, as_of))
+    for row in rows:
+        measured[row["service_id"]].append(Interval(slot_of(row["started_at"]), slot_of(row["ended_at"]), State(row["state"])))
+    corrections: dict[str, list[Correction]] = defaultdict(list)
+    for row in await conn.fetch(SQL_CORRECTIONS, *asked, as_of):
+        start, end = slot_of(row["starts_at"]), slot_of(row["ends_at"])
+        corrections[row["service_id"]].append(Correction(start, end, State(row["state"]), str(row["id"]), row["number"]))
+    maintenances: dict[str, list[Span]] = defaultdict(list)
+    for row in await conn.fetch(SQL_MAINTENANCES, *asked):
+        span = Span(slot_of(row["starts_at"]), slot_of(row["ends_at"]), str(row["id"]), row["title"])
+        maintenances[row["service_id"]].append(span)
+    found = {}
+    for service_id, start in since.items():
+        window = Window(start, until)
+        states = clip(measured[service_id], window)
+        found[service_id] = Facts(window, states, corrections[service_id], maintenances[service_id])
+    return found
