@@ -52,15 +52,18 @@ def apply(
         message = "no service is written there, so --prune would remove every one: that is not done this way"
         raise OpsError(message)
     with _spoken(), signed_in(load(RestSettings)) as rest:
-        plan = _ask(rest, written, prune=prune, dry_run=True)
+        at_once = yes and not dry_run  # nobody is asked, so there is nothing to look at first: one judgement of all, not two
+        plan = _ask(rest, written, prune=prune, dry_run=not at_once)
         for line in plan_lines(plan):
             typer.echo(line)
         if all(change.action is PlannedAction.UNCHANGED for change in plan.changes):
             return
         if dry_run:
             raise typer.Exit(PENDING if exit_code else 0)
-        if not yes:
-            _confirm()
+        if at_once:
+            typer.echo("Applied.")
+            return
+        _confirm()
         applied = _ask(rest, written, prune=prune, dry_run=False)
         if applied.changes != plan.changes:
             typer.echo("Somebody changed services meanwhile; what was done:")
