@@ -63,6 +63,15 @@ async def drop(conn: Connection, *, today: date, keep_days: int) -> list[str]:
     return dropped
 
 
+async def oldest(conn: Connection) -> datetime | None:
+    """Return the first moment of the oldest month that is still there; None if there are no months."""
+    names = [row["name"] for row in await conn.fetch(SQL_MONTHS)]
+    if not names:
+        return None
+    year, month = (int(part) for part in names[0].rsplit("_", 2)[1:])
+    return _midnight(date(year, month, 1))
+
+
 def _end(name: str) -> date:
     year, month = (int(part) for part in name.rsplit("_", 2)[1:])
     return date(year + month // 12, month % 12 + 1, 1)

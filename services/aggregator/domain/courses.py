@@ -7,13 +7,18 @@ ordered outcomes: late ones and corrections are taken in by computing again, and
 Moments and slots are milliseconds since 1970, UTC.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
+from operator import attrgetter, itemgetter
 
 from services.aggregator.domain.timeline import State
-from services.aggregator.domain.verdict import Condition, Course, Observation, Standing, Thresholds
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached, standing, unmoved
+
+CHECKPOINT_EVERY = 3_600_000
+"""How far checkpoints lie apart, in ms."""
 
 
 class View(StrEnum):
@@ -78,6 +83,8 @@ class Stage:
 
 def rules_at(rules: Sequence[Rules], at: int) -> Rules:
     """Return the rules of a moment. `rules` ascend by `since`; what is before the first has the first's."""
+    if at >= rules[-1].since:
+        return rules[-1]
     return next((one for one in reversed(rules) if one.since <= at), rules[0])
 
 
@@ -108,6 +115,60 @@ class _Line:
             self.turns.append((since, condition))
 
 
+class _Walk:
+    """One region, outcome by outcome. Between two checkpoints, well outcomes of a region that is calm are only counted."""
+
+    def __init__(self, rules: Sequence[Rules], begin: Checkpoint) -> None:
+        first = begin.settled_before if begin.slot >= 0 else rules[0].since
+        self.lines = (_Line(first, begin.standing.available), _Line(first, begin.standing.well))
+        self.checkpoints: list[Checkpoint] = []
+        self._rules = rules
+        self._slot, self._standing = begin.slot, begin.standing
+        self._calm, self._times = begin.standing.is_calm, 0
+        self._then = rules_at(rules, begin.slot)
+
+    @property
+    def at(self) -> Checkpoint:
+        """Where it stands."""
+        return Checkpoint(self._slot, self._standing.calmer(self._times) if self._times else self._standing)
+
+    def take(self, one: Observation) -> None:
+        """Go on with the next outcome."""
+        if one.slot // CHECKPOINT_EVERY > self._slot // CHECKPOINT_EVERY:
+            self.checkpoints.append(self.at)
+        rules = rules_at(self._rules, one.slot)
+        if self._slot >= 0 and self.forgotten(one.slot, paused=rules is not self._then):
+            self.forget(one.slot)
+        if self._calm and one.well:
+            self._times += 1
+        else:
+            self._turn(one, rules.thresholds)
+        self._slot, self._then = one.slot, rules
+
+    def _turn(self, one: Observation, thresholds: Thresholds) -> None:
+        before = self.at.standing
+        after = before.after(one, thresholds)
+        for line, old, new in zip(self.lines, (before.available, before.well), (after.available, after.well), strict=True):
+            if new.condition is not old.condition:
+                line.turn(new.since, new.condition)
+        self._standing, self._calm, self._times = after, after.is_calm, 0
+
+    def forgotten(self, at: int, *, paused: bool = True) -> bool:
+        """Say whether what was known says nothing of a moment: nothing was heard for too long, or (`paused`: look) nobody listened."""
+        return at - self._slot > self._then.silent_after or (paused and self._pause(at) is not None)
+
+    def _pause(self, until: int) -> int | None:
+        return next((one.since for one in self._rules if not one.watched and self._slot < one.since <= until), None)
+
+    def forget(self, until: int) -> None:
+        """Begin from unknown: from the slot that was missed first, or from where nobody listened any more."""
+        missed = min(self._slot + self._then.check_interval, until)
+        pause = self._pause(until)
+        for line in self.lines:
+            line.turn(missed if pause is None else min(missed, pause), Condition.UNKNOWN)
+        self._standing, self._calm, self._times = Standing(), False, 0
+
+
 def region_stretches(
     outcomes: Iterable[Observation], rules: Sequence[Rules], *, begin: Checkpoint, until: int, silent: bool
 ) -> tuple[list[Stretch], list[Checkpoint]]:
@@ -115,41 +176,47 @@ def region_stretches(
 
     `outcomes` are the known ones after `begin.slot`, ascending by slot. `silent`: nothing is known any more of it by now.
     """
-    first = begin.settled_before if begin.slot >= 0 else rules[0].since
-    available, well = _Line(first, begin.standing.available), _Line(first, begin.standing.well)
-    at, checkpoints = begin, [begin]
+    walk = _Walk(rules, begin)
     for one in outcomes:
-        now_rules = rules_at(rules, one.slot)
-        if at.slot >= 0 and _forgotten(rules, at.slot, one.slot):
-            at = _forget(at, rules, one.slot, (available, well))
-        standing = at.standing.after(one, now_rules.thresholds)
-        for line, before, after in (
-            (available, at.standing.available, standing.available),
-            (well, at.standing.well, standing.well),
-        ):
-            if after.condition is not before.condition:
-                line.turn(after.since, after.condition)
-        at = Checkpoint(one.slot, standing)
-        if one.slot // 3_600_000 > checkpoints[-1].slot // 3_600_000:
-            checkpoints.append(at)
-        else:
-            checkpoints[-1] = at
-    if at.slot >= 0 and (silent or _forgotten(rules, at.slot, until)):
-        _forget(at, rules, until, (available, well))
-    return _stretches(available, well, until), checkpoints
+        walk.take(one)
+    checkpoints = [*walk.checkpoints, walk.at]
+    if checkpoints[-1].slot >= 0 and (silent or walk.forgotten(until)):
+        walk.forget(until)
+    return _stretches(*walk.lines, until), checkpoints
 
 
-def _forgotten(rules: Sequence[Rules], before: int, after: int) -> bool:
-    """Say whether what was known at one moment says nothing of another: nothing was heard for too long, or nobody listened."""
-    paused = any(not one.watched and before < one.since <= after for one in rules)
-    return paused or after - before > rules_at(rules, before).silent_after
+def extended(stretches: Sequence[Stretch], more: Sequence[Stretch]) -> list[Stretch]:
+    """Return what was computed in two goes, which meet or overlap, as one: where they overlap, the later go is right."""
+    if not more:
+        return list(stretches)
+    first = more[0]
+    kept = list(stretches[: bisect_left(stretches, first.start, key=attrgetter("start"))])
+    if kept:
+        last = kept.pop()
+        kept.append(replace(last, end=first.end if last.view is first.view else first.start))
+        more = more[1:] if last.view is first.view else more
+    return [*kept, *more]
 
 
-def _forget(at: Checkpoint, rules: Sequence[Rules], until: int, lines: tuple[_Line, _Line]) -> Checkpoint:
-    missed = min(at.slot + rules_at(rules, at.slot).check_interval, until)
-    for line in lines:
-        line.turn(missed, Condition.UNKNOWN)
-    return Checkpoint(at.slot)
+def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, silent_after: int) -> int | None:
+    """Return the slot of the first new outcome that more follows from than that things go on as they were; None if there is none.
+
+    `before`: what was remembered of the region. Of most outcomes nothing follows, so that their timeline need not be computed again.
+    """
+    ordered = sorted(seen)
+    if not before.window or ordered[0].slot <= before.newest_slot:
+        return ordered[0].slot
+    newest, present = before.newest_slot, None if unmoved(before, ordered, thresholds) else standing(before, thresholds)
+    for one in ordered:
+        if one.slot - newest > silent_after:
+            return one.slot
+        newest = one.slot
+        if present is not None:
+            after = present.after(one, thresholds)
+            if view(after) is not view(present):
+                return one.slot
+            present = after
+    return None
 
 
 def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:
@@ -167,18 +234,8 @@ def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:
 
 
 def _at(line: _Line, moment: int) -> Condition:
-    return next((condition for since, condition in reversed(line.turns) if since <= moment), Condition.UNKNOWN)
-
-
-def reached(quorum: str, *, down: int, known: int) -> bool:
-    """Say whether so many regions down, of those with data, make the service down. `quorum`: any, majority, all, or a number.
-
-    A number that there are not so many regions with data for is met when all of them are down.
-    """
-    if down == 0:
-        return False
-    needed = {"any": 1, "majority": known // 2 + 1, "all": known}.get(quorum)
-    return down >= (min(int(quorum), known) if needed is None else needed)
+    place = bisect_right(line.turns, moment, key=itemgetter(0))
+    return line.turns[place - 1][1] if place else Condition.UNKNOWN
 
 
 def combined(regions: Mapping[str, Sequence[Stretch]], rules: Sequence[Rules], *, start: int, until: int) -> list[Stage]:

@@ -1,0 +1,170 @@
+"""Timelines computed from the checks themselves: by the worker from a checkpoint on, and by a dry run with other rules.
+
+Checks are read in pieces, so neither memory nor the event loop is held by ninety days of them.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prometheus_client import Counter, Histogram
+
+from services.aggregator import partitions, timelines
+from services.aggregator.domain.amending import amended, rows
+from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, region_stretches, rules_at
+from services.aggregator.domain.verdict import Observation
+from services.aggregator.store import moment, slot_of
+from services.aggregator.timelines import Claim
+from shared.contracts.codes import Outcome
+from shared.database import Connection, Pool, transaction
+
+AMENDED = Counter("sla_aggregator_timeline_rows_total", "Rows of timelines that were written, and that were no longer believed", ["what"])
+SECONDS = Histogram("sla_aggregator_timeline_seconds", "Time to compute the timeline of one service again")
+AT_ONCE = 50
+"""Services looked up together; each is computed in a transaction of its own."""
+PIECE = 2_000
+"""Checks read at once: some milliseconds of computing."""
+
+# Confirmations too: they decide the status. Served by api_response_times_by_service.
+SQL_OUTCOMES = """
+select region, scheduled_at, outcome, response_time from api_response_times
+ where service_id = $1 and scheduled_at > $2 and scheduled_at <= $3 and source = 'check' and outcome <> 'unknown'
+ order by scheduled_at"""
+SQL_REGIONS = "select region, slots = '{}' as silent, newest_at from region_state where service_id = $1"
+SQL_PUBLISHED_BEFORE = "select exists (select from timeline where service_id = $1 and known_until is null and started_at < $2)"
+SQL_HOLD_MONTHS = "lock table api_response_times in access share mode"
+
+
+@dataclass(slots=True)
+class Track:
+    """One region while it is computed: where it stands, and what was found so far."""
+
+    begin: Checkpoint = field(default_factory=Checkpoint)
+    at: Checkpoint = field(init=False)
+    stretches: list[Stretch] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin."""
+        self.at = self.begin
+
+    def go_on(self, seen: Sequence[Observation], rules: Sequence[Rules], *, until: int, silent: bool = False) -> None:
+        """Take the next outcomes."""
+        more, points = region_stretches(seen, rules, begin=self.at, until=until, silent=silent)
+        self.stretches = extended(self.stretches, more)
+        self.checkpoints += points
+        self.at = points[-1]
+
+    def end(self, rules: Sequence[Rules], *, until: int, silent: bool, surely: bool) -> None:
+        """Come to the end. Not `surely`: what did not come may still come, so that only who `silent` is known to be is unknown."""
+        last = until
+        if not surely and not silent and self.at.slot >= 0:
+            last = min(until, self.at.slot + rules_at(rules, self.at.slot).silent_after)
+        self.go_on((), rules, until=max(last, self.at.slot + 1), silent=silent)
+        tail = self.stretches[-1]
+        self.stretches[-1] = Stretch(tail.start, max(tail.end, until), tail.view)
+
+
+async def replay(
+    conn: Connection,
+    service_id: str,
+    rules: Sequence[Rules],
+    tracks: Mapping[str, Track],
+    *,
+    after: int,
+    until: int,
+    degraded_after_ms: int | None = None,
+) -> dict[str, Track]:
+    """Take every known outcome with a slot after `after`, up to `until`, each region from where its track begins. In a transaction."""
+    found = defaultdict(Track, tracks)
+    cursor = await conn.cursor(SQL_OUTCOMES, service_id, moment(after), moment(until))
+    while piece := await cursor.fetch(PIECE):
+        seen: dict[str, list[Observation]] = defaultdict(list)
+        for region, at, outcome, took in piece:
+            slow = degraded_after_ms is not None and took is not None and took > degraded_after_ms
+            seen[region].append(Observation(slot_of(at), outcome != Outcome.FAILED, outcome == Outcome.DEGRADED or slow))
+        for region, outcomes in seen.items():
+            track = found[region]
+            new = [one for one in outcomes if one.slot > track.at.slot]
+            if new:
+                track.go_on(new, rules, until=new[-1].slot + 1)
+    return found
+
+
+async def work(pool: Pool, *, now: datetime, limit: int = AT_ONCE) -> int:
+    """Compute the timelines that are waiting, at most `limit`; return how many were. Replicas share them."""
+    async with pool.acquire() as conn:
+        services = await timelines.waiting(conn, now=now, limit=limit)
+    done = 0
+    for service_id in services:
+        async with transaction(pool) as conn:
+            claim = await timelines.claim(conn, service_id)
+            if claim is not None:
+                with SECONDS.time():
+                    await advance(conn, claim, now=now)
+                done += 1
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where to compute from: the state from `start` on, each region from its checkpoint, of the outcomes after a slot."""
+
+    start: int
+    points: Mapping[str, Checkpoint]
+    after: int
+
+
+def _begin(points: Mapping[str, Sequence[Checkpoint]], from_slot: int, *, first: int, floor: int | None) -> Begin:
+    """Return the latest beginning that an outcome of `from_slot` cannot reach behind: a turn dates back to the first of its streak.
+
+    A region without any checkpoint was never heard of before `from_slot`.
+    """
+    before = {region: [one for one in own if one.slot < from_slot] for region, own in points.items()}
+    settled = [before[region][-1].settled_before if before[region] else first for region, own in points.items() if own]
+    start = max(first, min([from_slot, *settled]), first if floor is None else floor)
+    chosen = {region: next((one for one in reversed(own) if one.settled_before <= start), Checkpoint()) for region, own in before.items()}
+    read_from = [one.slot if one.slot >= 0 or points[region] else from_slot - 1 for region, one in chosen.items()]
+    return Begin(start, chosen, min([from_slot - 1, *read_from]))
+
+
+async def _floor(conn: Connection, service_id: str) -> int | None:
+    """Return the moment before which nothing may be computed again, as its checks are gone; None if all are there."""
+    oldest = await partitions.oldest(conn)
+    if oldest is None or not await conn.fetchval(SQL_PUBLISHED_BEFORE, service_id, oldest):
+        return None
+    return slot_of(oldest)
+
+
+async def advance(conn: Connection, claim: Claim, *, now: datetime) -> None:
+    """Bring one service's timeline up to what is stored now. What lies before the oldest months of checks stays as it was published."""
+    service_id, now_ms = claim.service_id, slot_of(now)
+    await timelines.be_due(conn, service_id, now=now)
+    rules = await timelines.rules(conn, service_id)
+    if not rules:
+        return  # its definition marks it anew
+    await conn.execute(SQL_HOLD_MONTHS)  # so that none is dropped between here and the end
+    floor = await _floor(conn, service_id)
+    heard = await conn.fetch(SQL_REGIONS, service_id)
+    silent = {row["region"]: row["silent"] for row in heard}
+    points = {region: list[Checkpoint]() for region in silent} | await timelines.checkpoints(conn, service_id)
+    begin = _begin(points, now_ms if claim.from_slot is None else min(claim.from_slot, now_ms), first=rules[0].since, floor=floor)
+    tracks = {region: Track(one) for region, one in begin.points.items()}
+    newest = max((slot_of(row["newest_at"]) for row in heard), default=0)
+    until = max(now_ms, newest, rules[0].since) + 1
+    found = await replay(conn, service_id, rules, tracks, after=begin.after, until=until)
+    for region, track in found.items():
+        track.end(rules, until=until, silent=silent.get(region, False), surely=False)
+    regions = {region: track.stretches for region, track in found.items()}
+    stages = await asyncio.to_thread(combined, regions, rules, start=begin.start, until=until)
+    published, known_from = await timelines.believed(conn, service_id, since=begin.start)
+    gone, new = amended(published, rows(stages), since=begin.start)
+    await timelines.publish(conn, service_id, gone, new, now=max(now, known_from or now))
+    made = {region: (track.begin, track.checkpoints) for region, track in found.items()}
+    await timelines.save_checkpoints(conn, service_id, made, now_ms=now_ms)
+    if claim.from_slot is None:
+        await timelines.thin_checkpoints(conn, service_id, now_ms=now_ms, floor=floor)
+    AMENDED.labels("new").inc(len(new))
+    AMENDED.labels("gone").inc(len(gone))
