@@ -2,12 +2,23 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from asyncpg import LockNotAvailableError
 
 from services.aggregator import partitions, usecases
-from services.aggregator.consumers import Storing, Wiring, answer, subscribe_calls, subscribe_checks, subscribe_events, watch_silence
+from services.aggregator.consumers import (
+    Storing,
+    Wiring,
+    answer,
+    follow_up,
+    subscribe_calls,
+    subscribe_checks,
+    subscribe_events,
+    watch_silence,
+)
+from services.aggregator.domain.muting import Flapping
 from services.aggregator.settings import AggregatorSettings
 from shared.clock import Clock, utc_now
 from shared.consuming import consuming, open_consumer
@@ -23,6 +34,7 @@ from shared.telemetry import logger
 NAME = "aggregator"
 MIGRATIONS = Path(__file__).parent / "migrations"
 MINUTE_S = 60.0
+FOLLOW_S = 1.0
 
 log = logger(__name__)
 
@@ -38,6 +50,23 @@ async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
                 raise
             wiring.storing.unsettle()
             log.warning("cannot look for silent services now", reason=str(error))
+
+
+async def follow_changes(wiring: Wiring) -> None:
+    """Judge services again when what is around them changed: at once where this process changed it, else within a second; for ever."""
+    while True:
+        try:
+            async with asyncio.timeout(FOLLOW_S):
+                await wiring.moved.wait()
+        except TimeoutError:
+            pass  # another replica may have ended before it followed
+        try:
+            await follow_up(wiring)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot follow changes now", reason=str(error))
+            await asyncio.sleep(FOLLOW_S)
 
 
 async def prepare(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
@@ -99,13 +128,15 @@ def main() -> None:
         publisher = await stack.enter_async_context(open_publisher(url, name=f"{NAME} publisher", health=health))
         relay = await stack.enter_async_context(relaying(pool, publisher, health))
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
-        wiring = Wiring(consumer, pool, relay, utc_now, Storing())
+        flapping = Flapping(settings.flapping_changes, timedelta(seconds=settings.flapping_window_s))
+        wiring = Wiring(consumer, pool, relay, utc_now, Storing(), flapping)
         subscribe_checks(wiring, max_messages=settings.batch_max_messages, max_wait_s=settings.batch_max_wait_s)
         subscribe_calls(wiring)
         subscribe_events(wiring)
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))
         jobs = {
+            "follow-ups": lambda: follow_changes(wiring),
             "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
             "daily": lambda: prepare_daily(
                 pool, clock=utc_now, months_ahead=settings.partition_months_ahead, keep_days=settings.raw_retention_days

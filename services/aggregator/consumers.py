@@ -1,7 +1,7 @@
 """The edge: messages and requests in, one use case each."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -9,14 +9,16 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel
 
-from services.aggregator import usecases
+from services.aggregator import followups, usecases
 from services.aggregator.domain.intake import Intake, look
+from services.aggregator.domain.muting import USUAL, Flapping
 from shared.clock import Clock
 from shared.consuming import Consumer, subscribe, subscribe_batches
 from shared.contracts.checks import CallBatchV1, CheckBatchV1
 from shared.contracts.commands import AGGREGATOR_RPC, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.database import Pool, is_transient, transaction
 from shared.outbox import Relay
@@ -56,6 +58,14 @@ class Wiring:
     relay: Relay
     clock: Clock
     storing: Storing
+    flapping: Flapping = USUAL
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when statuses or windows changed: others may have to be judged again."""
+
+    def told(self) -> None:
+        """Something was committed that is to be sent, and may concern other services."""
+        self.relay.wake()
+        self.moved.set()
 
 
 def subscribe_checks(wiring: Wiring, *, max_messages: int, max_wait_s: float) -> None:
@@ -66,13 +76,13 @@ def subscribe_checks(wiring: Wiring, *, max_messages: int, max_wait_s: float) ->
         try:
             await usecases.introduce_strangers(pool, batches)
             async with transaction(pool) as conn:
-                folded = await usecases.fold(conn, batches, now=clock())
+                folded = await usecases.fold(conn, batches, now=clock(), flapping=wiring.flapping)
         except Exception as error:
             storing.able = not is_transient(error)  # such a list is held, and with it all that comes after
             raise
         storing.able = True
         if folded.changed:
-            wiring.relay.wake()
+            wiring.told()
 
     subscribe_batches(wiring.consumer, AGGREGATOR_CHECKS, CheckBatchV1, on_batches, max_messages=max_messages, max_wait_s=max_wait_s)
 
@@ -89,22 +99,23 @@ def subscribe_calls(wiring: Wiring) -> None:
 
 def subscribe_events(wiring: Wiring) -> None:
     """Follow what others say of services and incidents."""
-    pool, relay, clock = wiring.pool, wiring.relay, wiring.clock
+    pool, clock, flapping = wiring.pool, wiring.clock, wiring.flapping
 
     async def on_definition(event: Event[Any]) -> None:
+        removed_at = event.data.removed_at if isinstance(event.data, ServiceRemovedV1) else None
         async with transaction(pool) as conn:
-            await usecases.learn_service(conn, str(event.id), event.data.service, removed_at=None, now=clock())
-        relay.wake()
+            await usecases.learn_service(conn, str(event.id), event.data.service, removed_at=removed_at, now=clock(), flapping=flapping)
+        wiring.told()
 
-    async def on_removed(event: Event[ServiceRemovedV1]) -> None:
+    async def on_maintenance(event: Event[Any]) -> None:
         async with transaction(pool) as conn:
-            await usecases.learn_service(conn, str(event.id), event.data.service, removed_at=event.data.removed_at, now=clock())
-        relay.wake()
+            await followups.hear_maintenance(conn, str(event.id), event.data.maintenance)
+        wiring.told()
 
     async def on_incident(event: Event[Any]) -> None:
         async with transaction(pool) as conn:
             await usecases.count_incident(conn, str(event.id), event.data.incident, now=clock())
-        relay.wake()
+        wiring.relay.wake()
 
     subscribe(
         wiring.consumer,
@@ -112,10 +123,14 @@ def subscribe_events(wiring: Wiring) -> None:
         {
             ServiceRegisteredV1: on_definition,
             ServiceUpdatedV1: on_definition,
-            ServiceRemovedV1: on_removed,
+            ServiceRemovedV1: on_definition,
             IncidentOpenedV1: on_incident,
             IncidentUpdatedV1: on_incident,
             IncidentResolvedV1: on_incident,
+            MaintenanceScheduledV1: on_maintenance,
+            MaintenanceUpdatedV1: on_maintenance,
+            MaintenanceStartedV1: on_maintenance,
+            MaintenanceEndedV1: on_maintenance,
         },
     )
 
@@ -141,8 +156,18 @@ async def watch_silence(wiring: Wiring) -> int:
     if settled_since is None:
         return 0
     total = 0
-    while silent := await usecases.declare_silent(wiring.pool, settled_since=settled_since, now=wiring.clock()):
+    while silent := await usecases.declare_silent(wiring.pool, settled_since=settled_since, now=wiring.clock(), flapping=wiring.flapping):
         total += silent
+        wiring.told()
+    return total
+
+
+async def follow_up(wiring: Wiring) -> int:
+    """Judge all services again that are to be; return how many were."""
+    wiring.moved.clear()
+    total = 0
+    while some := await followups.recheck(wiring.pool, now=wiring.clock(), flapping=wiring.flapping):
+        total += some
         wiring.relay.wake()
     return total
 

@@ -17,6 +17,12 @@ class AggregatorSettings(ServiceSettings):
     silence_look_s: float = Field(
         default=1.0, gt=0, le=4, description="How often silent services are looked for; no data is said later by this at most"
     )
+    flapping_changes: int = Field(
+        default=6, ge=2, le=1000, description="A service whose status changes more often than this is flapping: said once, then not alerted"
+    )
+    flapping_window_s: float = Field(
+        default=3600, ge=60, le=86_400, description="In how many seconds; it is over when at most half as many changes are left in them"
+    )
     partition_months_ahead: int = Field(default=2, ge=1, le=24, description="Months of api_response_times made before they begin")
     raw_retention_days: int = Field(
         default=90,

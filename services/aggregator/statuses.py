@@ -1,14 +1,16 @@
 """How a changed verdict becomes an interval and an event. Every function runs in the caller's transaction."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import Counter
 
-from services.aggregator import records, store
-from services.aggregator.domain import system, verdict
+from services.aggregator import circumstances, records, store
+from services.aggregator.domain import muting, system, verdict
+from services.aggregator.domain.muting import USUAL, Alerting, Flapping
 from services.aggregator.domain.verdict import Region, Verdict
-from services.aggregator.store import Current, Service
+from services.aggregator.store import Current, Service, moment
 from shared import outbox
 from shared.contracts.codes import Outcome, Status
 from shared.contracts.registry import make_event
@@ -21,54 +23,111 @@ SOURCE = "/aggregator"
 CHANGES = Counter("sla_aggregator_status_changes_total", "Statuses of services that changed, by the new one", ["status"])
 
 
-async def judge(conn: Connection, services: Iterable[Service], regions: Mapping[str, Mapping[str, Region]], *, now: datetime) -> int:
-    """Conclude the status of services from their regions, and say those that changed; return how many did.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A status, since when it holds, and why."""
+
+    status: Status
+    since: datetime
+    evidence: Evidence
+
+
+async def judge(
+    conn: Connection,
+    services: Iterable[Service],
+    regions: Mapping[str, Mapping[str, Region]],
+    *,
+    now: datetime,
+    flapping: Flapping = USUAL,
+) -> int:
+    """Conclude the status of services from their regions and from what is around them, and say what changed; return of how many.
 
     The services are locked by the caller. One whose definition has not come yet is left until it comes.
     """
-    known = [service for service in services if service.version > 0]
-    current = await store.current_statuses(conn, [service.id for service in known])
+    known = {service.id: service for service in services if service.version > 0}
+    current = await store.current_statuses(conn, list(known))
+    concluded = {service.id: _conclude(service, service.judged(regions[service.id])) for service in known.values()}
+    around = await circumstances.around(
+        conn,
+        list(known.values()),
+        turning=[one for one, before in current.items() if _turns(before.status, concluded[one].status)],
+        restless=[one for one, before in current.items() if before.said.flapping],
+        now=now,
+        window=flapping.window,
+    )
     changed = 0
-    for service in known:
-        concluded = _conclude(service, service.judged(regions[service.id]))
-        before = current.get(service.id)
-        if before is None or before.status is not concluded.status:
-            await _change(conn, service, concluded, before, now=now)
-            changed += 1
+    for service in known.values():
+        verdict_, before = concluded[service.id], current.get(service.id)
+        said = before.said if before else Alerting()
+        moved = before is None or _what(verdict_) != (before.status, before.down, before.degraded)
+        alerting = muting.alerting(verdict_.status, said, around[service.id], flapping, moved=moved)
+        if before is None or moved:
+            facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), await _evidence(conn, service, verdict_, before))
+        elif alerting != said:
+            facts = Facts(before.status, before.since, await store.evidence_of(conn, service.id, before.version))
+        else:
+            continue
+        await _say(conn, service, facts, alerting, before, now=now)
+        changed += 1
     return changed
 
 
 def _conclude(service: Service, regions: list[Region]) -> Verdict:
     if not service.is_watched:
         return Verdict(Status.EMPTY)
-    return verdict.judge(regions, service.thresholds, check_interval=service.check_interval)
+    return verdict.judge(regions, service.thresholds, check_interval=service.check_interval, quorum=service.quorum)
 
 
-async def _change(conn: Connection, service: Service, concluded: Verdict, before: Current | None, *, now: datetime) -> None:
-    status = ServiceStatus(
+def _what(concluded: Verdict) -> tuple[Status, tuple[str, ...], tuple[str, ...]]:
+    """Return what makes a verdict another one: the status, and the regions that disagree."""
+    return concluded.status, concluded.down, concluded.degraded
+
+
+def _turns(before: Status, after: Status) -> bool:
+    """Say whether the status changes. To be switched off and on is no restlessness."""
+    return before is not after and Status.EMPTY not in {before, after}
+
+
+async def _say(conn: Connection, service: Service, facts: Facts, alerting: Alerting, before: Current | None, *, now: datetime) -> None:
+    """Say the next version of a status. One that differs only in `alerting` begins where the former did, which then has no length."""
+    said = ServiceStatus(
         service_id=service.id,
-        status=concluded.status,
-        since=_since(service, concluded, before, now=now),
+        status=facts.status,
+        since=facts.since,
         detected_at=now,
         previous=before.status if before else None,
         previous_since=before.since if before else None,
         previous_version=before.version if before else 0,
-        evidence=await _evidence(conn, service, concluded),
+        previous_muted_by=before.said.muted_by if before else None,
+        evidence=facts.evidence,
+        degraded=facts.status is Status.PARTIAL_OUTAGE and not facts.evidence.regions_down,
+        maintenance=alerting.maintenance,
+        flapping=alerting.flapping,
+        muted_by=alerting.muted_by,
         version=(before.version if before else 0) + 1,
     )
-    await store.begin_interval(conn, status)
-    if before and before.status is Status.MAJOR_OUTAGE:
-        await records.refresh_downtime(conn, first=before.since.date(), last=status.since.date(), now=now, service_id=service.id)
+    await store.begin_interval(conn, said)
+    await _follow(conn, before, said, now=now)
     event = make_event(
-        ServiceStatusChangedV1(status=status),
+        ServiceStatusChangedV1(status=said),
         source=SOURCE,
         subject=service.id,
-        version=status.version,
+        version=said.version,
         at=now,
         correlation_id=correlation_id(),
     )
     await outbox.append(conn, event)
-    CHANGES.labels(status.status.value).inc()
+    CHANGES.labels(said.status.value).inc()
+
+
+async def _follow(conn: Connection, before: Current | None, said: ServiceStatus, *, now: datetime) -> None:
+    """Bring up to date what follows from a status: downtime of its days when an outage ends, and who is muted by it."""
+    was, is_ = before is not None and before.status is Status.MAJOR_OUTAGE, said.status is Status.MAJOR_OUTAGE
+    if was == is_:
+        return
+    await circumstances.ask_dependents(conn, said.service_id)
+    if before and was:
+        await records.refresh_downtime(conn, first=before.since.date(), last=said.since.date(), now=now, service_id=said.service_id)
 
 
 def _since(service: Service, concluded: Verdict, before: Current | None, *, now: datetime) -> datetime:
@@ -76,7 +135,7 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
     if concluded.status is Status.EMPTY:
         since = service.removed_at or now
     elif concluded.since is not None:
-        since = store.moment(concluded.since)
+        since = moment(concluded.since)
     else:
         since = (service.created_at or now) if before is None else now
     # what was first missed may lie ahead of now by a part of an interval when a region was declared silent early
@@ -84,14 +143,20 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
     return max(since, before.since) if before else since
 
 
-async def _evidence(conn: Connection, service: Service, concluded: Verdict) -> Evidence:
+async def _evidence(conn: Connection, service: Service, concluded: Verdict, before: Current | None) -> Evidence:
     checks = await records.evidence(conn, service.id, concluded.proof) if concluded.proof else ()
+    failed, confirmed = concluded.first_failed, concluded.confirmed
+    # what confirmed an outage that goes on from other regions may be longer ago than what is remembered of them
+    earlier = before.confirmed_at if before and failed is not None else None
     return Evidence(
         reason=_reason(service, concluded, checks),
         regions_down=concluded.down,
+        regions_degraded=concluded.degraded,
         regions_up=concluded.up,
         regions_silent=concluded.silent,
         checks=checks,
+        first_failed_at=None if failed is None else moment(failed),
+        confirmed_at=earlier if confirmed is None else moment(confirmed),
     )
 
 
@@ -99,7 +164,9 @@ def _reason(service: Service, concluded: Verdict, checks: Iterable[CheckEvidence
     down, up, silent, degraded = (", ".join(names) for names in (concluded.down, concluded.up, concluded.silent, concluded.degraded))
     match concluded.status:
         case Status.MAJOR_OUTAGE:
-            return f"{service.thresholds.failure} or more checks in a row failed in every region with data: {down}."
+            whole = f"{service.thresholds.failure} or more checks in a row failed in every region with data: {down}."
+            quorum = f"Down from {down}, which are as many regions as make an outage ({service.quorum}); up from {up}."
+            return quorum if up else whole
         case Status.PARTIAL_OUTAGE:
             if not concluded.down:
                 messages = (one.error_message for one in checks if one.outcome is Outcome.DEGRADED and one.error_message)

@@ -10,8 +10,18 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from services.aggregator.domain.muting import Alerting
 from services.aggregator.domain.system import Whole
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, silent_after_ms
+from services.aggregator.domain.verdict import (
+    SILENT_AT_LEAST_MS,
+    Condition,
+    Course,
+    Observation,
+    Region,
+    Standing,
+    Thresholds,
+    silent_after_ms,
+)
 from shared.contracts.codes import OverallStatus, Status
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import Evidence, ServiceStatus, SystemStatus
@@ -32,6 +42,9 @@ class Service:
     created_at: datetime | None
     removed_at: datetime | None
     regions: tuple[str, ...] = ()
+    quorum: str = "majority"
+    depends_on: tuple[str, ...] = ()
+    silent_after: int = SILENT_AT_LEAST_MS
 
     @property
     def is_watched(self) -> bool:
@@ -46,17 +59,19 @@ class Service:
 SQL_INTRODUCE = "insert into service (id) select unnest($1::text[]) on conflict do nothing"
 
 SQL_LOCK_SERVICES = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions
+select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum, depends_on,
+       silent_after_ms
   from service where id = any($1::text[]) order by id for update"""
 
 SQL_SERVICE = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions
+select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum, depends_on,
+       silent_after_ms
   from service where id = $1 and version > 0"""
 
 SQL_LEARN = """
 update service
    set version = $2, name = $3, is_active = $4, check_interval = $5, timeout = $6, failure_threshold = $7, recovery_threshold = $8,
-       silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12
+       silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12, quorum = $13, depends_on = $14
  where id = $1"""
 
 SQL_REGIONS = """
@@ -95,19 +110,28 @@ select r.service_id, r.region
 
 SQL_STATUSES = """
 select now_.service_id, now_.version, now_.status, now_.started_at, now_.detected_at, now_.evidence,
-       before.status as previous, before.started_at as previous_since, coalesce(before.version, 0) as previous_version
+       now_.degraded, now_.maintenance, now_.flapping, now_.muted_by,
+       before.status as previous, before.started_at as previous_since, coalesce(before.version, 0) as previous_version,
+       before.muted_by as previous_muted_by
   from status_interval now_
   left join status_interval before on before.service_id = now_.service_id and before.version = now_.version - 1
  where now_.ended_at is null and ($1::text[] is null or now_.service_id = any($1))
  order by now_.service_id"""
 
-SQL_CURRENT = "select service_id, version, status, started_at from status_interval where ended_at is null and service_id = any($1::text[])"
+SQL_CURRENT = """
+select service_id, version, status, started_at, maintenance, flapping, muted_by, confirmed_at,
+       array(select jsonb_array_elements_text(evidence -> 'regions_down')) as down,
+       array(select jsonb_array_elements_text(evidence -> 'regions_degraded')) as degraded
+  from status_interval where ended_at is null and service_id = any($1::text[])"""
+
+SQL_EVIDENCE = "select evidence from status_interval where service_id = $1 and version = $2"
 
 SQL_END_INTERVAL = "update status_interval set ended_at = $2 where service_id = $1 and ended_at is null"
 
-SQL_BEGIN_INTERVAL = (
-    "insert into status_interval (service_id, version, status, started_at, detected_at, evidence) values ($1, $2, $3, $4, $5, $6)"
-)
+SQL_BEGIN_INTERVAL = """
+insert into status_interval (service_id, version, status, started_at, detected_at, evidence,
+                             degraded, maintenance, flapping, muted_by, first_failed_at, confirmed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"""
 
 SQL_COUNTS = """
 select i.status, count(*) as number from status_interval i join service s on s.id = i.service_id
@@ -150,6 +174,9 @@ def _service(row: Record) -> Service:
         created_at=row["created_at"],
         removed_at=row["removed_at"],
         regions=tuple(row["regions"]),
+        quorum=row["quorum"],
+        depends_on=tuple(row["depends_on"]),
+        silent_after=row["silent_after_ms"],
     )
 
 
@@ -175,9 +202,10 @@ async def learn(conn: Connection, definition: ServiceDefinition, *, removed_at: 
     silent = silent_after_ms(check_interval=one.check_interval, timeout=one.timeout)
     thresholds = (one.failure_threshold, one.recovery_threshold)
     times = (one.check_interval, one.timeout)
-    values = (one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at, list(one.regions))
+    policy = (list(one.regions), one.quorum, list(one.depends_on))
+    values = (one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at, *policy)
     await conn.execute(SQL_LEARN, one.id, *values)
-    kept = (one.created_at, removed_at, one.regions)
+    kept = (one.created_at, removed_at, one.regions, one.quorum, one.depends_on, silent)
     return Service(one.id, one.version, one.is_active, one.check_interval, Thresholds(*thresholds), *kept)
 
 
@@ -238,21 +266,42 @@ class Current:
     version: int
     status: Status
     since: datetime
+    down: tuple[str, ...]
+    degraded: tuple[str, ...]
+    confirmed_at: datetime | None
+    said: Alerting
 
 
 async def current_statuses(conn: Connection, service_ids: Sequence[str]) -> dict[str, Current]:
     """Return the present status of services that have one. The services are locked by the caller."""
     rows = await conn.fetch(SQL_CURRENT, service_ids)
-    return {row["service_id"]: Current(row["version"], Status(row["status"]), row["started_at"]) for row in rows}
+    return {
+        row["service_id"]: Current(
+            row["version"],
+            Status(row["status"]),
+            row["started_at"],
+            tuple(row["down"]),
+            tuple(row["degraded"]),
+            row["confirmed_at"],
+            Alerting(row["maintenance"], row["flapping"], row["muted_by"]),
+        )
+        for row in rows
+    }
+
+
+async def evidence_of(conn: Connection, service_id: str, version: int) -> Evidence:
+    """Return what a version of a service's status rests on."""
+    return Evidence.model_validate((await _row(conn, SQL_EVIDENCE, service_id, version))["evidence"])
 
 
 async def begin_interval(conn: Connection, status: ServiceStatus) -> None:
     """End the open interval of a service where the new one begins."""
     await conn.execute(SQL_END_INTERVAL, status.service_id, status.since)
     evidence = status.evidence.model_dump(mode="json")
-    await conn.execute(
-        SQL_BEGIN_INTERVAL, status.service_id, status.version, status.status.value, status.since, status.detected_at, evidence
-    )
+    proof = (evidence, status.degraded, status.maintenance, status.flapping, status.muted_by)
+    times = (status.evidence.first_failed_at, status.evidence.confirmed_at)
+    key = (status.service_id, status.version)
+    await conn.execute(SQL_BEGIN_INTERVAL, *key, status.status.value, status.since, status.detected_at, *proof, *times)
 
 
 async def statuses(conn: Connection, service_ids: Sequence[str] | None = None) -> list[ServiceStatus]:
@@ -266,7 +315,12 @@ async def statuses(conn: Connection, service_ids: Sequence[str] | None = None) -
             previous=None if row["previous"] is None else Status(row["previous"]),
             previous_since=row["previous_since"],
             previous_version=row["previous_version"],
+            previous_muted_by=row["previous_muted_by"],
             evidence=Evidence.model_validate(row["evidence"]),
+            degraded=row["degraded"],
+            maintenance=row["maintenance"],
+            flapping=row["flapping"],
+            muted_by=row["muted_by"],
             version=row["version"],
         )
         for row in await conn.fetch(SQL_STATUSES, service_ids)
@@ -305,7 +359,7 @@ async def save_system(conn: Connection, whole: Whole, *, active_incidents: int, 
 async def _row(conn: Connection, sql: str, *values: object) -> Record:
     row = await conn.fetchrow(sql, *values)
     if row is None:
-        msg = "system_status has lost its row 'current', which the first migration made"
+        msg = "a row is gone that is never deleted, as that of system_status, which the first migration made"
         raise LookupError(msg)
     return row
 

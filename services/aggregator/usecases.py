@@ -8,8 +8,10 @@ from math import isfinite
 
 from prometheus_client import Counter, Histogram
 
-from services.aggregator import records, rollups, statuses, store
+from services.aggregator import records, rollups, statuses, store, timelines
+from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Span, Tally, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.domain.muting import USUAL, Flapping
 from services.aggregator.domain.verdict import Observation, Region, observe, silenced, unmoved
 from services.aggregator.store import Service
 from shared import inbox
@@ -54,7 +56,7 @@ async def introduce_strangers(pool: Pool, batches: Sequence[Event[CheckBatchV1]]
             await store.introduce(conn, sorted(strangers))
 
 
-async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now: datetime) -> Folded:
+async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now: datetime, flapping: Flapping = USUAL) -> Folded:
     """Add results to the raw rows, the days and the statuses. The services have rows: see `introduce_strangers`.
 
     Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
@@ -70,7 +72,7 @@ async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now:
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
         await _add_to_days(conn, [one for one in known if one.attempt == 0])  # a confirmation tells of the same slot once more
         await rollups.mark(conn, rollups.late_minutes(((one.service_id, one.scheduled_at) for one in fresh), now=now))
-        changed = await _add_to_statuses(conn, services, known, now=now)
+        changed = await _add_to_statuses(conn, services, known, now=now, flapping=flapping)
         if changed:
             await statuses.refresh_system(conn, now=now)
     _count(fresh, repeated=len(given) - len(fresh), now=now)
@@ -103,7 +105,9 @@ def _tally(results: Sequence[CheckResult]) -> Tally:
     return tally(successful=len(successful), failed=len(results) - len(successful), response_times_ms=times)
 
 
-async def _add_to_statuses(conn: Connection, services: dict[str, Service], known: Sequence[CheckResult], *, now: datetime) -> int:
+async def _add_to_statuses(
+    conn: Connection, services: dict[str, Service], known: Sequence[CheckResult], *, now: datetime, flapping: Flapping
+) -> int:
     """Let results of known outcome, confirmations too, move the statuses of their services; return how many changed."""
     seen: dict[tuple[str, str], list[Observation]] = defaultdict(list)
     for one in known:
@@ -114,18 +118,24 @@ async def _add_to_statuses(conn: Connection, services: dict[str, Service], known
     regions = await store.regions(conn, {service_id for service_id, _ in seen})
     changed: list[tuple[str, Region]] = []
     touched: set[str] = set()
+    disturbed: dict[str, int] = {}
     for (service_id, name), observations in seen.items():
-        before, thresholds = regions[service_id].get(name, Region(name)), services[service_id].thresholds
-        after = observe(before, observations, thresholds)
+        before, service = regions[service_id].get(name, Region(name)), services[service_id]
+        calm = unmoved(before, observations, service.thresholds)
+        slot = disturbed_from(before, observations, service.thresholds, silent_after=service.silent_after, calm=calm)
+        if slot is not None and service.version > 0:  # its definition will mark the whole
+            disturbed[service_id] = min(slot, disturbed.get(service_id, slot))
+        after = observe(before, observations, service.thresholds)
         if after != before:
             regions[service_id][name] = after
             changed.append((service_id, after))
-            if not unmoved(before, observations, thresholds):
+            if not calm:
                 touched.add(service_id)
+    await timelines.mark(conn, disturbed)
     if not changed:
         return 0
     await store.save_regions(conn, changed)
-    return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now)
+    return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now, flapping=flapping)
 
 
 async def keep_calls(conn: Connection, batch: Event[CallBatchV1]) -> int:
@@ -140,13 +150,20 @@ async def keep_calls(conn: Connection, batch: Event[CallBatchV1]) -> int:
 
 
 async def learn_service(
-    conn: Connection, event_id: str, definition: ServiceDefinition, *, removed_at: datetime | None, now: datetime
+    conn: Connection,
+    event_id: str,
+    definition: ServiceDefinition,
+    *,
+    removed_at: datetime | None,
+    now: datetime,
+    flapping: Flapping = USUAL,
 ) -> None:
     """Take over what a definition says, and conclude the status anew. What is older than what is known changes nothing."""
     if not await inbox.claim(conn, event_id):
         return
     await store.introduce(conn, [definition.id])
     before = (await store.lock_services(conn, [definition.id]))[definition.id]
+    await timelines.learn(conn, definition, removed_at=removed_at, met=before.version == 0)
     removal = removed_at is not None and before.removed_at is None and definition.version == before.version
     if definition.version <= before.version and not removal:
         return
@@ -154,7 +171,7 @@ async def learn_service(
     regions = await store.regions(conn, [service.id])
     if before.version > 0 and before.is_watched != service.is_watched:
         await _forget_outcomes(conn, service.id, regions[service.id])
-    await statuses.judge(conn, [service], regions, now=now)
+    await statuses.judge(conn, [service], regions, now=now, flapping=flapping)
     await statuses.refresh_system(conn, now=now)
 
 
@@ -165,7 +182,7 @@ async def _forget_outcomes(conn: Connection, service_id: str, regions: dict[str,
         await store.save_regions(conn, [(service_id, region) for region in regions.values()])
 
 
-async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime) -> int:
+async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime, flapping: Flapping = USUAL) -> int:
     """Say `nd` of services from which nothing comes any more; return how many regions fell silent.
 
     Looked at again under lock, so that of two replicas one says it, and results that came meanwhile count.
@@ -182,8 +199,10 @@ async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime) 
         regions = await store.regions(conn, {service_id for service_id, _ in silent})
         for service_id, name in silent:
             regions[service_id][name] = silenced(regions[service_id][name])
+        since = sorted(((service_id, regions[service_id][name].newest_slot + 1) for service_id, name in silent), reverse=True)
+        await timelines.mark(conn, dict(since))
         await store.save_regions(conn, [(service_id, regions[service_id][name]) for service_id, name in silent])
-        if await statuses.judge(conn, [services[one] for one in regions], regions, now=now):
+        if await statuses.judge(conn, [services[one] for one in regions], regions, now=now, flapping=flapping):
             await statuses.refresh_system(conn, now=now)
     return len(silent)
 

@@ -1,0 +1,103 @@
+"""SQL of what is around a service: maintenance windows, what it depends on, how often it changed; and the services to be judged again.
+
+What changes for a service without a result of its own (a window began, a dependency came back) is written down as a row of `recheck` in the
+transaction of the change, and judged soon after in another: dependents are other services' rows, and locks are taken by id only.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from services.aggregator.domain.muting import Circumstances
+from services.aggregator.store import Service
+from shared.contracts.codes import MaintenanceStatus
+from shared.contracts.maintenance import Maintenance
+from shared.database import Connection
+
+SQL_IN_PROGRESS = """
+select id, services from maintenance_window
+ where status = 'in_progress' and services && $1::text[] order by starts_at desc, id desc"""
+
+SQL_DOWN = "select service_id from status_interval where ended_at is null and status = 'mo' and service_id = any($1::text[])"
+
+SQL_CHANGES = """
+select i.service_id, count(*) as number
+  from status_interval i join status_interval before on before.service_id = i.service_id and before.version = i.version - 1
+ where i.service_id = any($1::text[]) and i.started_at > $2               -- served by status_interval_by_time
+   and i.status <> before.status and 'e' not in (i.status, before.status)
+ group by i.service_id"""
+
+SQL_FLAPPING = "select service_id from status_interval where ended_at is null and flapping"
+
+SQL_ASK_DEPENDENTS = "insert into recheck (service_id) select id from service where depends_on @> array[$1::text] order by id"
+SQL_ASK = "insert into recheck (service_id) select unnest($1::text[])"
+SQL_CLAIM = """
+delete from recheck
+ where number in (select number from recheck order by number limit $1 for update skip locked) returning service_id"""
+
+SQL_MEET_WINDOW = """
+insert into maintenance_window (id, version, title, services, status, starts_at, ends_at) values ($1, 0, $2, $3, $4, $5, $6)
+    on conflict do nothing"""
+SQL_LOCK_WINDOW = "select version, services, status from maintenance_window where id = $1 for update"
+SQL_SAVE_WINDOW = """
+update maintenance_window set version = $2, title = $3, services = $4, status = $5, starts_at = $6, ends_at = $7 where id = $1"""
+
+
+async def around(
+    conn: Connection, services: Sequence[Service], *, turning: Collection[str], restless: Collection[str], now: datetime, window: timedelta
+) -> dict[str, Circumstances]:
+    """Return what is around services. Changes are counted only of the `turning`, whose status changes now, and of the `restless`."""
+    windows = await _windows(conn, [one.id for one in services])
+    wanted = {name for one in services for name in one.depends_on}
+    down = {row["service_id"] for row in await conn.fetch(SQL_DOWN, list(wanted))} if wanted else set()
+    changes = await _changes(conn, {*turning, *restless}, since=now - window)
+    return {
+        one.id: Circumstances(
+            windows.get(one.id),
+            next((name for name in one.depends_on if name in down), None),
+            changes.get(one.id, 0) + (one.id in turning),
+        )
+        for one in services
+    }
+
+
+async def _windows(conn: Connection, service_ids: Sequence[str]) -> Mapping[str, UUID]:
+    """Return the window that each service is in; of several the one that began first."""
+    rows = await conn.fetch(SQL_IN_PROGRESS, service_ids)
+    return {service_id: row["id"] for row in rows for service_id in row["services"]}
+
+
+async def _changes(conn: Connection, service_ids: Collection[str], *, since: datetime) -> Mapping[str, int]:
+    if not service_ids:
+        return {}
+    return {row["service_id"]: row["number"] for row in await conn.fetch(SQL_CHANGES, list(service_ids), since)}
+
+
+async def calmed(conn: Connection, *, since: datetime, calm: int) -> list[str]:
+    """Return the services that were said to be flapping and changed at most `calm` times since a moment."""
+    found = [row["service_id"] for row in await conn.fetch(SQL_FLAPPING)]
+    changes = await _changes(conn, found, since=since)
+    return [one for one in found if changes.get(one, 0) <= calm]
+
+
+async def ask_dependents(conn: Connection, service_id: str) -> None:
+    """Have every service that depends on this one judged again."""
+    await conn.execute(SQL_ASK_DEPENDENTS, service_id)
+
+
+async def claim(conn: Connection, *, limit: int) -> list[str]:
+    """Take services that are to be judged again; they are asked for anew if the caller's transaction fails."""
+    return [row["service_id"] for row in await conn.fetch(SQL_CLAIM, limit)]
+
+
+async def save_window(conn: Connection, window: Maintenance) -> None:
+    """Keep the copy of a maintenance window, unless a newer one is known, and have the services judged again for which that matters."""
+    one = window
+    values = (one.title, list(one.services), one.status.value, one.starts_at, one.ends_at)
+    await conn.execute(SQL_MEET_WINDOW, one.id, *values)
+    before = await conn.fetchrow(SQL_LOCK_WINDOW, one.id)
+    if before is None or before["version"] >= one.version:
+        return
+    await conn.execute(SQL_SAVE_WINDOW, one.id, one.version, *values)
+    if MaintenanceStatus.IN_PROGRESS in {before["status"], one.status}:
+        await conn.execute(SQL_ASK, sorted({*before["services"], *one.services}))

@@ -1,0 +1,35 @@
+"""Statuses that change without a result of their own: a window began or ended, a dependency went down or came back, it calmed down."""
+
+from datetime import datetime
+
+from services.aggregator import circumstances, statuses, store
+from services.aggregator.domain.muting import USUAL, Flapping
+from shared import inbox
+from shared.contracts.maintenance import Maintenance
+from shared.database import Connection, Pool, transaction
+
+AT_ONCE = 200
+"""Most services judged again in one transaction, so that a great window does not lock everything for long."""
+
+
+async def hear_maintenance(conn: Connection, event_id: str, window: Maintenance) -> None:
+    """Keep what is said of a maintenance window. What is older than what is known changes nothing."""
+    if await inbox.claim(conn, event_id):
+        await circumstances.save_window(conn, window)
+
+
+async def recheck(pool: Pool, *, now: datetime, flapping: Flapping = USUAL) -> int:
+    """Judge services again whose circumstances changed; return how many. Any number of replicas may: each takes what nobody has.
+
+    What was asked for is forgotten in the transaction that acts upon it, so a crash forgets nothing.
+    """
+    async with transaction(pool) as conn:
+        asked = await circumstances.claim(conn, limit=AT_ONCE)
+        calmed = await circumstances.calmed(conn, since=now - flapping.window, calm=flapping.calm)
+        if not asked and not calmed:
+            return 0
+        services = await store.lock_services(conn, [*asked, *calmed])
+        regions = await store.regions(conn, services)
+        if await statuses.judge(conn, services.values(), regions, now=now, flapping=flapping):
+            await statuses.refresh_system(conn, now=now)
+    return len(asked) + len(calmed)
