@@ -3,13 +3,19 @@
 Moments in milliseconds since 1970, UTC. What has not come yet is not known: load up to now, not to the end of a window that goes on.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from operator import attrgetter
 
+from services.aggregator.domain.accounting import cut_percentage
 from services.aggregator.domain.calendar import Window
 from services.aggregator.domain.timeline import Correction, Interval, Piece, Span, State, clip, corrected, pieces
+from services.aggregator.rollups import HOUR, floor
 from services.aggregator.store import moment, slot_of
 from shared.database import Connection
 
@@ -40,6 +46,22 @@ select m.id, m.title, m.starts_at, m.ends_at, asked.service_id
    and asked.service_id = mine.service_id and m.ends_at > asked.since
  order by m.starts_at, m.id"""
 
+SQL_HOURS_DONE = "select done_until from rollup_progress where resolution = 'hour'"
+# Whole hours are added up already; what they leave over of the time is counted check by check.
+SQL_CHECKS = """
+select service_id, sum(successful)::bigint as successful, sum(failed)::bigint as failed from (
+    select service_id, healthy + degraded as successful, failed from rollup_hour
+     where service_id = any($1::text[]) and bucket >= $3 and bucket < $4
+    union all
+    select service_id, is_success::int, 1 - is_success::int from api_response_times
+     where service_id = any($1::text[]) and scheduled_at >= $2 and scheduled_at < $3
+       and source = 'check' and attempt = 0 and is_success is not null
+    union all
+    select service_id, is_success::int, 1 - is_success::int from api_response_times
+     where service_id = any($1::text[]) and scheduled_at >= $4 and scheduled_at < $5
+       and source = 'check' and attempt = 0 and is_success is not null
+) counted group by service_id"""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -57,18 +79,19 @@ class Facts:
 
     def pieces(self, exclusions: Iterable[Span] = ()) -> list[Piece]:
         """Return the whole time cut wherever state, maintenance or exclusion changes, with corrections laid over what was measured."""
-        return pieces(corrected(self.measured, self.corrections, self.window), [*self.maintenances, *exclusions])
+        spans = [one for one in (*self.maintenances, *exclusions) if one.start < self.window.end and one.end > self.window.start]
+        return pieces(corrected(self.measured, self.corrections, self.window), spans)
 
 
 def within(whole: Sequence[Piece], window: Window) -> list[Piece]:
     """Return the pieces inside a window, cut at its edges. `whole` is ascending."""
-    return [
-        one
-        if window.start <= one.start and one.end <= window.end
-        else replace(one, start=max(one.start, window.start), end=min(one.end, window.end))
-        for one in whole
-        if one.start < window.end and one.end > window.start
-    ]
+    first = bisect_right(whole, window.start, key=attrgetter("end"))
+    found = list(whole[first : bisect_left(whole, window.end, key=attrgetter("start"))])
+    if found and found[0].start < window.start:
+        found[0] = replace(found[0], start=window.start)
+    if found and found[-1].end > window.end:
+        found[-1] = replace(found[-1], end=window.end)
+    return found
 
 
 async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of: datetime | None = None) -> dict[str, Facts]:
@@ -95,3 +118,32 @@ async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of:
         states = clip(measured[service_id], window)
         found[service_id] = Facts(window, states, corrections[service_id], maintenances[service_id])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Checks of a time with a known outcome, without confirmations. A degraded one is successful."""
+
+    successful: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.successful + self.failed
+
+    @property
+    def percentage(self) -> Decimal | None:
+        """The successful part in percent, cut to four decimals; None without checks."""
+        return cut_percentage(Fraction(self.successful, self.total)) if self.total else None
+
+
+async def checks(conn: Connection, service_ids: Iterable[str], window: Window) -> dict[str, Checks]:
+    """Return the checks of services over a time: of whole hours that are rolled up from there, of the rest one by one."""
+    start, end = moment(window.start), moment(window.end)
+    done: datetime | None = await conn.fetchval(SQL_HOURS_DONE)
+    first = min(floor(start + HOUR - timedelta(microseconds=1), HOUR), end)
+    last = max(first, floor(min(end, done), HOUR)) if done else first
+    wanted = list(service_ids)
+    rows = await conn.fetch(SQL_CHECKS, wanted, start, first, last, end)
+    return dict.fromkeys(wanted, Checks()) | {row["service_id"]: Checks(row["successful"], row["failed"]) for row in rows}

@@ -4,9 +4,11 @@ Every figure is exact (whole milliseconds and fractions) until it is shown; show
 100 that was not. Moments in milliseconds since 1970, UTC.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
+from enum import Enum, auto
 from fractions import Fraction
 
 from services.aggregator.domain.timeline import Piece, State
@@ -83,22 +85,40 @@ def account(
 
     A piece is left out for one reason only, in this order: inactive, excluded by the contract, maintenance, unknown.
     """
-    total = Account()
+    lengths: Counter[State | _Left] = Counter()
     for piece in pieces:
-        total = total.plus(_of(piece, accounting, maintenance, exclusions))
-    return total
+        lengths[_place(piece, accounting, maintenance, exclusions)] += piece.length
+    counted = {state: lengths[state] for state in State if state in lengths}
+    return Account(
+        counted=sum(counted.values()),
+        downtime=sum((length * downtime_share(state, accounting) for state, length in counted.items()), Fraction(0)),
+        maintenance=lengths[_Left.MAINTENANCE],
+        excluded=lengths[_Left.EXCLUDED],
+        unknown=lengths[_Left.UNKNOWN],
+        inactive=lengths[_Left.INACTIVE],
+    )
 
 
-def _of(piece: Piece, accounting: Accounting, maintenance: frozenset[str], exclusions: frozenset[str]) -> Account:
+class _Left(Enum):
+    """Why a piece is left out."""
+
+    INACTIVE = auto()
+    EXCLUDED = auto()
+    MAINTENANCE = auto()
+    UNKNOWN = auto()
+
+
+def _place(piece: Piece, accounting: Accounting, maintenance: frozenset[str], exclusions: frozenset[str]) -> State | _Left:
+    """Return the state that a piece counts as, or why it is left out."""
     if piece.state is State.INACTIVE:
-        return Account(inactive=piece.length)
+        return _Left.INACTIVE
     if not exclusions.isdisjoint(piece.spans):
-        return Account(excluded=piece.length)
+        return _Left.EXCLUDED
     if not accounting.count_maintenance and not maintenance.isdisjoint(piece.spans):
-        return Account(maintenance=piece.length)
+        return _Left.MAINTENANCE
     if piece.state is State.UNKNOWN and not accounting.count_unknown:
-        return Account(unknown=piece.length)
-    return Account(counted=piece.length, downtime=piece.length * downtime_share(piece.state, accounting))
+        return _Left.UNKNOWN
+    return piece.state
 
 
 @dataclass(frozen=True, slots=True)

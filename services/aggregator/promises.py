@@ -1,0 +1,133 @@
+"""SQL of SLA contracts and their exclusions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from asyncpg import Record
+
+from services.aggregator.domain.accounting import Accounting
+from services.aggregator.domain.contracts import Terms
+from services.aggregator.domain.timeline import Span
+from services.aggregator.store import slot_of
+from shared.contracts.codes import SlaPeriod
+from shared.contracts.sla import SlaContract, SlaExclusion
+from shared.database import Connection
+
+_COLUMNS = """id, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown, version,
+       terms_since, removed_at"""
+SQL_ALL = f"select {_COLUMNS} from sla_contract where removed_at is null order by id"
+SQL_SOME = f"select {_COLUMNS} from sla_contract where id = any($1::text[]) order by id"
+SQL_LOCK_SOME = f"{SQL_SOME} for no key update"
+SQL_EXCLUSIONS = """
+select id, contract_id, starts_at, ends_at, reason, made_by, made_at from sla_exclusion
+ where contract_id = any($1::text[]) order by contract_id, starts_at, id"""
+SQL_PUT = """
+insert into sla_contract (id, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown,
+                          terms_since, changed_by)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    on conflict (id) do update
+   set name = excluded.name, target = excluded.target, period = excluded.period, rolling_days = excluded.rolling_days,
+       time_zone = excluded.time_zone, services = excluded.services, partial_share = excluded.partial_share,
+       count_maintenance = excluded.count_maintenance, count_unknown = excluded.count_unknown, terms_since = excluded.terms_since,
+       changed_by = excluded.changed_by, removed_at = null, version = sla_contract.version + 1"""
+SQL_REMOVE = "update sla_contract set removed_at = $2, changed_by = $3, version = version + 1 where id = $1 and removed_at is null"
+SQL_EXCLUSION = "select id, contract_id, starts_at, ends_at, reason, made_by, made_at from sla_exclusion where id = $1"
+SQL_EXCLUDE = """
+insert into sla_exclusion (id, contract_id, starts_at, ends_at, reason, made_by, made_at) values ($1, $2, $3, $4, $5, $6, $7)"""
+SQL_TOUCH = "update sla_contract set version = version + 1 where id = $1"
+SQL_KNOWN_SERVICES = "select id from service where id = any($1::text[]) and version > 0 and removed_at is null"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A contract as it is stored: as it is told, what follows from it, and since when its terms are these."""
+
+    contract: SlaContract
+    terms: Terms
+    since: datetime
+    removed_at: datetime | None
+
+    @property
+    def exclusions(self) -> list[Span]:
+        """What it does not count, for `timeline.pieces`."""
+        return [Span(slot_of(one.starts_at), slot_of(one.ends_at), str(one.id), one.reason) for one in self.contract.exclusions]
+
+    @property
+    def exclusion_ids(self) -> frozenset[str]:
+        """The same, for `accounting.account`."""
+        return frozenset(str(one.id) for one in self.contract.exclusions)
+
+
+async def every(conn: Connection) -> list[Promise]:
+    """Return all contracts that are not removed, by id."""
+    return await _with_exclusions(conn, await conn.fetch(SQL_ALL))
+
+
+async def some(conn: Connection, ids: Iterable[str], *, lock: bool = False) -> list[Promise]:
+    """Return contracts by id, removed ones too; those that do not exist are missing. `lock`: until the transaction ends."""
+    return await _with_exclusions(conn, await conn.fetch(SQL_LOCK_SOME if lock else SQL_SOME, list(ids)))
+
+
+async def find(conn: Connection, contract_id: str, *, lock: bool = False) -> Promise | None:
+    """Return one contract, removed or not."""
+    return next(iter(await some(conn, [contract_id], lock=lock)), None)
+
+
+async def _with_exclusions(conn: Connection, rows: Sequence[Record]) -> list[Promise]:
+    exclusions: dict[str, list[SlaExclusion]] = defaultdict(list)
+    for row in await conn.fetch(SQL_EXCLUSIONS, [row["id"] for row in rows]):
+        exclusions[row["contract_id"]].append(_exclusion(row))
+    return [_promise(row, tuple(exclusions[row["id"]])) for row in rows]
+
+
+def _exclusion(row: Record) -> SlaExclusion:
+    fields = dict(row)
+    del fields["contract_id"]
+    return SlaExclusion(**fields)
+
+
+def _promise(row: Record, exclusions: tuple[SlaExclusion, ...]) -> Promise:
+    fields = dict(row)
+    since, removed_at = fields.pop("terms_since"), fields.pop("removed_at")
+    share = Fraction(row["partial_share"])
+    accounting = Accounting(share, count_maintenance=row["count_maintenance"], count_unknown=row["count_unknown"])
+    terms = Terms(Fraction(row["target"]) / 100, SlaPeriod(row["period"]), row["rolling_days"], ZoneInfo(row["time_zone"]), accounting)
+    fields |= {"target": str(row["target"]), "partial_share": str(row["partial_share"]), "exclusions": exclusions}
+    return Promise(SlaContract(**fields), terms, since, removed_at)
+
+
+async def put(conn: Connection, contract: SlaContract, *, terms_since: datetime, actor: str) -> None:
+    """Save what a contract says, as its next version; one that was removed is there again. Its exclusions stay."""
+    one = contract
+    counted = (Decimal(one.partial_share), one.count_maintenance, one.count_unknown)
+    window = (one.period.value, one.rolling_days, one.time_zone, list(one.services))
+    await conn.execute(SQL_PUT, one.id, one.name, Decimal(one.target), *window, *counted, terms_since, actor)
+
+
+async def remove(conn: Connection, contract_id: str, *, actor: str, now: datetime) -> None:
+    """Remove a contract; what was said of it stays."""
+    await conn.execute(SQL_REMOVE, contract_id, now, actor)
+
+
+async def find_exclusion(conn: Connection, exclusion_id: UUID) -> tuple[str, SlaExclusion] | None:
+    """Return an exclusion and the id of its contract."""
+    row = await conn.fetchrow(SQL_EXCLUSION, exclusion_id)
+    return None if row is None else (row["contract_id"], _exclusion(row))
+
+
+async def exclude(conn: Connection, contract_id: str, one: SlaExclusion) -> None:
+    """Save an exclusion; it is the next version of its contract."""
+    await conn.execute(SQL_EXCLUDE, one.id, contract_id, one.starts_at, one.ends_at, one.reason, one.made_by, one.made_at)
+    await conn.execute(SQL_TOUCH, contract_id)
+
+
+async def missing_services(conn: Connection, service_ids: Iterable[str]) -> set[str]:
+    """Return which of some services do not exist, or no longer."""
+    wanted = set(service_ids)
+    return wanted - {row["id"] for row in await conn.fetch(SQL_KNOWN_SERVICES, list(wanted))}
