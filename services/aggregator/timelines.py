@@ -51,6 +51,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
        failure_threshold = excluded.failure_threshold, recovery_threshold = excluded.recovery_threshold, quorum = excluded.quorum,
        regions = excluded.regions, watched = excluded.watched
  where definition_history.version < excluded.version"""
+SQL_FIRST = "select min(since) from definition_history where service_id = $1"
 SQL_RULES = """
 select h.since, h.check_interval, h.timeout, h.failure_threshold, h.recovery_threshold, h.quorum, h.regions, h.watched, s.created_at
   from definition_history h join service s on s.id = h.service_id where h.service_id = $1 order by h.since"""
@@ -92,16 +93,19 @@ async def mark(conn: Connection, from_slots: Mapping[str, int]) -> None:
         await conn.execute(SQL_MARK, list(from_slots), list(from_slots.values()))
 
 
-async def learn(conn: Connection, one: ServiceDefinition, *, removed_at: datetime | None) -> None:
-    """Note what a definition asks for since when, and mark the timeline if that is news. Also of a version that is not the newest."""
+async def learn(conn: Connection, one: ServiceDefinition, *, removed_at: datetime | None, met: bool) -> None:
+    """Note what a definition asks for since when, and mark the timeline if that is news. Also of a version that is not the newest.
+
+    `met`: no definition of it was known before, so that nothing was computed yet.
+    """
     since = one.updated_at if removed_at is None else removed_at
     watched = one.is_active and removed_at is None
     version = one.version if removed_at is None else one.version + 1  # a removal may say the version that it removes
     thresholds = (one.failure_threshold, one.recovery_threshold)
     values = (version, one.check_interval, one.timeout, *thresholds, one.quorum, list(one.regions), watched)
     if affected(await conn.execute(SQL_LEARN, one.id, since, *values)):
-        # The first rules hold from the creation on, and those of the creation may come last.
-        await mark(conn, {one.id: slot_of(min(since, one.created_at))})
+        first = await conn.fetchval(SQL_FIRST, one.id) == since  # the first rules hold from the creation on, and may come last
+        await mark(conn, {one.id: 0 if met else slot_of(min(since, one.created_at) if first else since)})
 
 
 async def rules(conn: Connection, service_id: str) -> list[Rules]:

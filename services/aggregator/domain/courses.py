@@ -15,7 +15,7 @@ from itertools import pairwise
 from operator import attrgetter, itemgetter
 
 from services.aggregator.domain.timeline import State
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached, standing, unmoved
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached, standing
 
 CHECKPOINT_EVERY = 3_600_000
 """How far checkpoints lie apart, in ms."""
@@ -154,18 +154,21 @@ class _Walk:
         self._standing, self._calm, self._times = after, after.is_calm, 0
 
     def forgotten(self, at: int, *, paused: bool = True) -> bool:
-        """Say whether what was known says nothing of a moment: nothing was heard for too long, or (`paused`: look) nobody listened."""
+        """Say whether what was known says nothing of a moment: nothing was heard for too long, or (`paused`: look) a pause came or went."""
         return at - self._slot > self._then.silent_after or (paused and self._pause(at) is not None)
 
     def _pause(self, until: int) -> int | None:
-        return next((one.since for one in self._rules if not one.watched and self._slot < one.since <= until), None)
+        """Return when a pause began or ended next: what was seen in it says nothing of what is after it, either."""
+        edges = (two.since for one, two in pairwise(self._rules) if one.watched is not two.watched)
+        return next((since for since in edges if self._slot < since <= until), None)
 
     def forget(self, until: int) -> None:
         """Begin from unknown: from the slot that was missed first, or from where nobody listened any more."""
-        missed = min(self._slot + self._then.check_interval, until)
-        pause = self._pause(until)
+        since, pause = min(self._slot + self._then.check_interval, until), self._pause(until)
+        if pause is not None and pause - self._slot <= self._then.silent_after:
+            since = pause  # until then, it had not been silent for long enough
         for line in self.lines:
-            line.turn(missed if pause is None else min(missed, pause), Condition.UNKNOWN)
+            line.turn(since, Condition.UNKNOWN)
         self._standing, self._calm, self._times = Standing(), False, 0
 
 
@@ -198,15 +201,15 @@ def extended(stretches: Sequence[Stretch], more: Sequence[Stretch]) -> list[Stre
     return [*kept, *more]
 
 
-def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, silent_after: int) -> int | None:
+def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, silent_after: int, calm: bool) -> int | None:
     """Return the slot of the first new outcome that more follows from than that things go on as they were; None if there is none.
 
-    `before`: what was remembered of the region. Of most outcomes nothing follows, so that their timeline need not be computed again.
+    `before`: what was remembered of the region; `calm`: it is `unmoved` by what is new. Of most outcomes nothing follows, so that their timeline need not be computed again.
     """
     ordered = sorted(seen)
     if not before.window or ordered[0].slot <= before.newest_slot:
         return ordered[0].slot
-    newest, present = before.newest_slot, None if unmoved(before, ordered, thresholds) else standing(before, thresholds)
+    newest, present = before.newest_slot, None if calm else standing(before, thresholds)
     for one in ordered:
         if one.slot - newest > silent_after:
             return one.slot
