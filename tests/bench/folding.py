@@ -78,7 +78,7 @@ async def fold_all(pool: asyncpg.Pool, bodies: list[bytes], start: datetime, end
         async with transaction(pool) as conn:
             await usecases.fold(conn, batches, now=end)
     async with transaction(pool) as conn:
-        await rollups.roll(conn, "rollup_minute", start, end=end, step=rollups.MINUTE)
+        await rollups.roll(conn, start, end)
     return time.perf_counter() - began
 
 

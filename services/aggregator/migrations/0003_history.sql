@@ -125,23 +125,25 @@ create table rollup_minute_default partition of rollup_minute default;
 create table rollup_hour (like rollup_minute including all) partition by range (bucket);  -- by month; kept for years
 create table rollup_hour_default partition of rollup_hour default;
 create table rollup_day (like rollup_minute including all);                    -- kept for ever; its bucket is the first moment of a local day
-create index rollup_minute_by_time on rollup_minute using brin (bucket);       -- served: an hour of all services, added up
-create index rollup_hour_by_time on rollup_hour using brin (bucket);           -- served: a day of all services, added up
-create index api_response_times_by_time on api_response_times using brin (scheduled_at);  -- served: a minute of all services, rolled up
+create index rollup_minute_by_time on rollup_minute using brin (bucket) with (autosummarize = on);       -- served: an hour of all services, added up
+create index rollup_hour_by_time on rollup_hour using brin (bucket) with (autosummarize = on);           -- served: a day of all services, added up
+create index api_response_times_by_time on api_response_times using brin (scheduled_at) with (autosummarize = on);  -- served: a minute of all services, rolled up
 
-create table rollup_progress (                                                 -- up to where each resolution was rolled up
-    resolution text        primary key check (resolution in ('minute', 'hour', 'day')),
+create table rollup_progress (                                                 -- up to where each resolution was rolled up, and days closed
+    resolution text        primary key check (resolution in ('minute', 'hour', 'day', 'closed')),
     done_until timestamptz not null
 );
 
 create table rollup_dirty (                                                    -- minutes that results came for after they were rolled up
+    id         bigint generated always as identity,                            -- often the same minute: whoever marks waits for nobody
     service_id text        not null,
     minute     timestamptz not null,
-    primary key (service_id, minute)
+    primary key (service_id, minute, id)
 );
 
-alter table api_call_logs add column finalized_at timestamptz;
+alter table api_call_logs add column finalized_at timestamptz;                 -- null: to be closed, or again
 alter table uptime_records add column finalized_at timestamptz;
+create index api_call_logs_open on api_call_logs (date, service_id) where finalized_at is null;       -- served: days to be closed
 
 create table sla_contract (
     id                text        primary key check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(id) <= 63),
