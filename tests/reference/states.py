@@ -51,8 +51,9 @@ def corrected(stages: list[Stage], corrections: tuple[Correction, ...], start: i
 
 
 def live(history: History) -> Stage:
-    """Return how it is now, once everything has arrived: how the timeline ends, a moment later."""
-    return timeline(History(history.definitions, history.checks, history.now + 1))[-1]
+    """Return how it is now, once everything has arrived."""
+    views = {region: _latest(_views(history, region), history.now) for region in sorted({check.region for check in history.checks})}
+    return _stage(history.definition_at(history.now), views, history.now, history.now + 1)
 
 
 def _views(history: History, region: str) -> dict[int, str]:
