@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from services.incidents.consumers import Wiring, answer, subscribe_events
+from services.incidents.consumers import Wiring, answer, keep_time, subscribe_events
 from services.incidents.domain.lifecycle import Policy
 from services.incidents.settings import IncidentsSettings
 from shared import inbox
@@ -22,6 +22,8 @@ from shared.telemetry import logger
 NAME = "incidents"
 MIGRATIONS = Path(__file__).parent / "migrations"
 DAY_S = 24 * 3600.0
+TICK_S = 1.0
+"""How often maintenance windows are looked at: they begin and end later by this at most."""
 
 log = logger(__name__)
 
@@ -43,6 +45,22 @@ async def forget_daily(pool: Pool, *, clock: Clock) -> None:
             await asyncio.sleep(DAY_S)
 
 
+async def watch_maintenance(wiring: Wiring) -> None:
+    """Begin and end maintenance windows for ever; while the database is away, later."""
+    waits = backoff(first_s=TICK_S)
+    while True:
+        try:
+            await keep_time(wiring)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot look at maintenance windows now", reason=str(error))
+            await asyncio.sleep(next(waits))
+        else:
+            waits = backoff(first_s=TICK_S)
+            await asyncio.sleep(TICK_S)
+
+
 def main() -> None:
     """Run one incidents process until it is told to stop."""
     settings = load(IncidentsSettings)
@@ -61,6 +79,7 @@ def main() -> None:
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))
         await stack.enter_async_context(background(health, "daily", lambda: forget_daily(pool, clock=utc_now)))
+        await stack.enter_async_context(background(health, "maintenance", lambda: watch_maintenance(wiring)))
 
     run(NAME, settings, start)
 

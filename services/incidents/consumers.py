@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.incidents import usecases
+from services.incidents import maintenances, usecases
 from services.incidents.domain.lifecycle import Policy
 from shared.clock import Clock
 from shared.consuming import Consumer, subscribe
@@ -13,20 +13,28 @@ from shared.contracts.commands import (
     INCIDENTS_OPEN,
     INCIDENTS_RPC,
     INCIDENTS_UPDATE,
+    MAINTENANCE_CHANGE,
+    MAINTENANCE_LIST,
+    MAINTENANCE_SCHEDULE,
     IncidentDraft,
     IncidentEntry,
     IncidentQuery,
     IncidentRef,
     Incidents,
+    Method,
 )
 from shared.contracts.envelope import Event
+from shared.contracts.history import MaintenanceChange, MaintenanceDraft, MaintenanceQuery, Maintenances
 from shared.contracts.incidents import Incident
+from shared.contracts.maintenance import Maintenance
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatusChangedV1
 from shared.database import Pool, transaction
 from shared.outbox import Relay
-from shared.rpc import serve
+from shared.rpc import Answerer, serve
 from shared.topology import INCIDENTS_EVENTS
+
+Answers = dict[Method[Any, Any], Answerer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,41 @@ def answer(wiring: Wiring) -> None:
         relay.wake()
         return incident
 
-    serve(
-        wiring.consumer, INCIDENTS_RPC, {INCIDENTS_LIST: newest, INCIDENTS_GET: get, INCIDENTS_OPEN: open_by_hand, INCIDENTS_UPDATE: update}
-    )
+    methods: Answers = {INCIDENTS_LIST: newest, INCIDENTS_GET: get, INCIDENTS_OPEN: open_by_hand, INCIDENTS_UPDATE: update}
+    serve(wiring.consumer, INCIDENTS_RPC, {**methods, **_about_maintenance(wiring)})
+
+
+def _about_maintenance(wiring: Wiring) -> Answers:
+    pool, relay = wiring.pool, wiring.relay
+
+    async def newest(query: MaintenanceQuery) -> Maintenances:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await maintenances.newest(conn, query)
+
+    async def schedule(draft: MaintenanceDraft) -> Maintenance:
+        async with transaction(pool) as conn:
+            window = await maintenances.schedule(conn, draft)
+        relay.wake()
+        return window
+
+    async def change(wanted: MaintenanceChange) -> Maintenance:
+        async with transaction(pool) as conn:
+            window = await maintenances.change(conn, wanted)
+        relay.wake()
+        return window
+
+    return {MAINTENANCE_LIST: newest, MAINTENANCE_SCHEDULE: schedule, MAINTENANCE_CHANGE: change}
+
+
+async def keep_time(wiring: Wiring) -> int:
+    """Begin and end the maintenance windows whose time has come; return how many there were."""
+    total = 0
+    while some := await _advance(wiring.pool):
+        total += some
+        wiring.relay.wake()
+    return total
+
+
+async def _advance(pool: Pool) -> int:
+    async with transaction(pool) as conn:
+        return await maintenances.advance(conn)

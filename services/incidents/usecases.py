@@ -48,7 +48,7 @@ async def follow_status(conn: Connection, event_id: str, status: ServiceStatus, 
         before,
         Circumstances(service, now, policy),
         open_incident=await store.lock_open_incident(conn, service.id),
-        covered=await store.covered(conn, service.id, [status.previous_version, status.version]),
+        covered=await store.covered(conn, service.id, [status.previous_version, status.version, status.version + 1]),
     )
     await _commit(conn, decisions, now=now)
     if service.heard is None or service.heard.version < now_told.version:
@@ -58,8 +58,8 @@ async def follow_status(conn: Connection, event_id: str, status: ServiceStatus, 
 def _facts(status: ServiceStatus) -> tuple[Fact, Fact | None]:
     before = None
     if status.previous is not None and status.previous_since is not None:
-        before = Fact(status.previous, status.previous_since, status.previous_version)
-    return Fact(status.status, status.since, status.version), before
+        before = Fact(status.previous, status.previous_since, status.previous_version, muted=status.previous_muted_by is not None)
+    return Fact(status.status, status.since, status.version, muted=status.muted_by is not None), before
 
 
 async def learn_service(
@@ -96,13 +96,13 @@ async def open_by_hand(conn: Connection, draft: IncidentDraft, *, now: datetime,
 
 
 async def _check_draft(conn: Connection, draft: IncidentDraft) -> None:
-    problems = _empty_fields({"title": draft.title, "message": draft.message})
+    problems = empty_fields({"title": draft.title, "message": draft.message})
     if len(draft.title) > TITLE_AT_MOST:
         problems.append(FieldProblem(field="title", reason=f"has {len(draft.title)} characters; {TITLE_AT_MOST} is the most"))
     unknown = await store.unknown_services(conn, draft.affected_services)
     problems += [FieldProblem(field="affected_services", reason=f"there is no service {one!r}") for one in unknown]
     if problems:
-        raise _refusal(422, "Not valid", *problems)
+        raise refusal(422, "Not valid", *problems)
 
 
 async def add_entry(conn: Connection, entry: IncidentEntry, *, now: datetime) -> told.Incident:
@@ -119,15 +119,15 @@ async def add_entry(conn: Connection, entry: IncidentEntry, *, now: datetime) ->
     if owner == incident.id:
         return await get(conn, IncidentRef(id=incident.id))
     if owner is not None:
-        raise _refusal(409, "Conflict", FieldProblem(field="entry_id", reason="is an entry of another incident"))
-    problems = _empty_fields({"message": entry.message})
+        raise refusal(409, "Conflict", FieldProblem(field="entry_id", reason="is an entry of another incident"))
+    problems = empty_fields({"message": entry.message})
     if problems:
-        raise _refusal(422, "Not valid", *problems)
+        raise refusal(422, "Not valid", *problems)
     written = Entry(entry.entry_id, entry.status, entry.message.strip(), entry.actor, now, entry.is_customer_visible)
     try:
         decision = advanced(incident, written, last_version=service.heard.version if service and service.heard else None)
     except NotAllowed as error:
-        raise _refusal(409, "Conflict", FieldProblem(field="status", reason=str(error))) from error
+        raise refusal(409, "Conflict", FieldProblem(field="status", reason=str(error))) from error
     await _commit(conn, [decision], now=now)
     return await get(conn, IncidentRef(id=incident.id))
 
@@ -199,11 +199,13 @@ def _contract(incident: Incident, entries: Sequence[Entry]) -> told.Incident:
     )
 
 
-def _empty_fields(fields: dict[str, str]) -> list[FieldProblem]:
+def empty_fields(fields: dict[str, str]) -> list[FieldProblem]:
+    """Return which fields hold no text."""
     return [FieldProblem(field=name, reason="must not be empty") for name, value in fields.items() if not value.strip()]
 
 
-def _refusal(status: int, title: str, *errors: FieldProblem) -> Refused:
+def refusal(status: int, title: str, *errors: FieldProblem) -> Refused:
+    """Return the refusal that names these fields."""
     detail = "; ".join(f"{one.field}: {one.reason}" for one in errors)
     return Refused(Problem(title=title, status=status, detail=detail, errors=errors))
 

@@ -3,9 +3,11 @@
 An outage opens one, a worse outage escalates it, `o` (it works again) or `e` (nobody watches any more) resolves it; `nd` does neither.
 Statuses are told in events that carry their version and the status before. So what was missed or overtaken is not lost:
 
+- A status that nobody is to be alerted of (`muted_by`) opens nothing, and leaves alone what is open. When the mute ends while it lasts, it
+  is told again unmuted, with the same beginning, and the incident is dated back to that.
 - A newer status whose predecessor was never heard of is preceded by that predecessor, as if it had come in time.
 - An older status changes nothing, unless it tells of an outage that no incident covers: that one is put on record, already
-  resolved if it is over by what is known.
+  resolved if it is over by what is known. One that went on into an outage that is covered is covered by that.
 """
 
 from collections.abc import Collection, Mapping
@@ -41,6 +43,12 @@ class Fact:
     status: Status
     since: datetime
     version: int
+    muted: bool = False
+
+    @property
+    def alarms(self) -> bool:
+        """Whether it is an outage that somebody is to be alerted of."""
+        return self.status in OUTAGES and not self.muted
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,12 @@ def hear(
 ) -> list[Decision]:
     """Return what follows from a status that was told together with the one before it, in order.
 
-    `covered`: those versions of the two that an incident covers already.
+    `covered`: those versions that an incident covers already, of the two and the one that followed.
     """
     facts = [fact for fact in (before, told) if fact is not None]
     newest = under.service.heard.version if under.service.heard else 0
     if told.version <= newest:
-        outages = [fact for fact in facts if fact.status in OUTAGES and fact.version not in covered]
+        outages = [fact for fact in facts if fact.alarms and not {fact.version, fact.version + 1} & set(covered)]
         return _late(outages, facts, under, open_incident)
     decisions: list[Decision] = []
     present = open_incident
@@ -103,7 +111,7 @@ def _late(outages: list[Fact], facts: list[Fact], under: Circumstances, open_inc
 def follow(open_incident: Incident | None, fact: Fact, under: Circumstances) -> Decision | None:
     """Return what a service's new status means for its incident, or None if nothing does."""
     match open_incident, fact.status:
-        case None, Status.MAJOR_OUTAGE | Status.PARTIAL_OUTAGE:
+        case None, Status.MAJOR_OUTAGE | Status.PARTIAL_OUTAGE if fact.alarms:
             return _opened(fact, under)
         case Incident() as incident, Status.OPERATIONAL | Status.EMPTY:
             return _resolved(incident, fact, under)
