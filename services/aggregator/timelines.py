@@ -158,8 +158,8 @@ async def checkpoints(conn: Connection, service_id: str) -> dict[str, list[Check
     """Return how the regions of a service stood, by region, ascending."""
     found: dict[str, list[Checkpoint]] = {}
     for row in await conn.fetch(SQL_CHECKPOINTS, service_id):
-        available, well = (Course(Condition(condition), *numbers) for condition, *numbers in row["standing"])
-        found.setdefault(row["region"], []).append(Checkpoint(row["slot"], Standing(available, well)))
+        courses = {name: Course(Condition(condition), *numbers) for name, (condition, *numbers) in row["standing"].items()}
+        found.setdefault(row["region"], []).append(Checkpoint(row["slot"], Standing(**courses)))
     return found
 
 
@@ -188,9 +188,9 @@ def _kept(points: Iterable[Checkpoint], *, newer_than: int, now_ms: int) -> list
     return list(last.values())
 
 
-def _plain(one: Checkpoint) -> list[list[Any]]:
-    courses = (one.standing.available, one.standing.well)
-    return [[course.condition.value, course.since, course.streak, course.streak_since] for course in courses]
+def _plain(one: Checkpoint) -> dict[str, list[Any]]:
+    courses = {"available": one.standing.available, "well": one.standing.well}
+    return {name: [course.condition.value, course.since, course.streak, course.streak_since] for name, course in courses.items()}
 
 
 async def thin_checkpoints(conn: Connection, service_id: str, *, now_ms: int, floor: int | None) -> None:
