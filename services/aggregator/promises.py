@@ -1,7 +1,7 @@
 """SQL of SLA contracts and their exclusions."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ from shared.contracts.sla import SlaContract, SlaExclusion
 from shared.database import Connection
 
 _COLUMNS = """id, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown, version,
-       terms_since, removed_at"""
+       judged_until, removed_at"""
 SQL_ALL = f"select {_COLUMNS} from sla_contract where removed_at is null order by id"
 SQL_SOME = f"select {_COLUMNS} from sla_contract where id = any($1::text[]) order by id"
 SQL_LOCK_SOME = f"{SQL_SOME} for no key update"
@@ -29,13 +29,16 @@ select id, contract_id, starts_at, ends_at, reason, made_by, made_at from sla_ex
  where contract_id = any($1::text[]) order by contract_id, starts_at, id"""
 SQL_PUT = """
 insert into sla_contract (id, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown,
-                          terms_since, changed_by)
+                          judged_until, changed_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     on conflict (id) do update
    set name = excluded.name, target = excluded.target, period = excluded.period, rolling_days = excluded.rolling_days,
        time_zone = excluded.time_zone, services = excluded.services, partial_share = excluded.partial_share,
-       count_maintenance = excluded.count_maintenance, count_unknown = excluded.count_unknown, terms_since = excluded.terms_since,
+       count_maintenance = excluded.count_maintenance, count_unknown = excluded.count_unknown, judged_until = excluded.judged_until,
        changed_by = excluded.changed_by, removed_at = null, version = sla_contract.version + 1"""
+SQL_JUDGED = """
+update sla_contract c set judged_until = given.judged_until
+  from unnest($1::text[], $2::timestamptz[]) as given (id, judged_until) where c.id = given.id"""
 SQL_REMOVE = "update sla_contract set removed_at = $2, changed_by = $3, version = version + 1 where id = $1 and removed_at is null"
 SQL_EXCLUSION = "select id, contract_id, starts_at, ends_at, reason, made_by, made_at from sla_exclusion where id = $1"
 SQL_EXCLUDE = """
@@ -46,11 +49,11 @@ SQL_KNOWN_SERVICES = "select id from service where id = any($1::text[]) and vers
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A contract as it is stored: as it is told, what follows from it, and since when its terms are these."""
+    """A contract as it is stored: as it is told, what follows from it, and up to when its months and quarters are judged."""
 
     contract: SlaContract
     terms: Terms
-    since: datetime
+    judged_until: datetime
     removed_at: datetime | None
 
     @property
@@ -94,25 +97,31 @@ def _exclusion(row: Record) -> SlaExclusion:
 
 def _promise(row: Record, exclusions: tuple[SlaExclusion, ...]) -> Promise:
     fields = dict(row)
-    since, removed_at = fields.pop("terms_since"), fields.pop("removed_at")
+    judged_until, removed_at = fields.pop("judged_until"), fields.pop("removed_at")
     share = Fraction(row["partial_share"])
     accounting = Accounting(share, count_maintenance=row["count_maintenance"], count_unknown=row["count_unknown"])
     terms = Terms(Fraction(row["target"]) / 100, SlaPeriod(row["period"]), row["rolling_days"], ZoneInfo(row["time_zone"]), accounting)
     fields |= {"target": str(row["target"]), "partial_share": str(row["partial_share"]), "exclusions": exclusions}
-    return Promise(SlaContract(**fields), terms, since, removed_at)
+    return Promise(SlaContract(**fields), terms, judged_until, removed_at)
 
 
-async def put(conn: Connection, contract: SlaContract, *, terms_since: datetime, actor: str) -> None:
+async def put(conn: Connection, contract: SlaContract, *, judged_until: datetime, actor: str) -> None:
     """Save what a contract says, as its next version; one that was removed is there again. Its exclusions stay."""
     one = contract
     counted = (Decimal(one.partial_share), one.count_maintenance, one.count_unknown)
     window = (one.period.value, one.rolling_days, one.time_zone, list(one.services))
-    await conn.execute(SQL_PUT, one.id, one.name, Decimal(one.target), *window, *counted, terms_since, actor)
+    await conn.execute(SQL_PUT, one.id, one.name, Decimal(one.target), *window, *counted, judged_until, actor)
 
 
 async def remove(conn: Connection, contract_id: str, *, actor: str, now: datetime) -> None:
     """Remove a contract; what was said of it stays."""
     await conn.execute(SQL_REMOVE, contract_id, now, actor)
+
+
+async def judged(conn: Connection, ends: Mapping[str, datetime]) -> None:
+    """Remember up to when contracts are judged, by id."""
+    if ends:
+        await conn.execute(SQL_JUDGED, list(ends), list(ends.values()))
 
 
 async def find_exclusion(conn: Connection, exclusion_id: UUID) -> tuple[str, SlaExclusion] | None:

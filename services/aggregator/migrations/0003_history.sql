@@ -157,7 +157,7 @@ create table sla_contract (
     count_maintenance boolean     not null,
     count_unknown     boolean     not null,
     version           integer     not null default 1,
-    terms_since       timestamptz not null default now(),                                 -- windows that ended before are not judged by them
+    judged_until      timestamptz not null,                                               -- months and quarters that ended up to then
     changed_by        text        not null,
     removed_at        timestamptz,
     created_at        timestamptz not null default now(),
