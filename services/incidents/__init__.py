@@ -8,7 +8,8 @@ Consumes
     service.status_changed, service.registered/updated/removed.
 Publishes
     incident.opened/updated/resolved, each with the whole incident and the timeline's new entry;
-    maintenance.scheduled/updated/started/ended, each with the whole window. Answers incidents.list/get/open/update, maintenance.list/schedule/change.
+    maintenance.scheduled/updated/started/ended, each with the whole window.
+    Answers incidents.list/get/open/update, maintenance.list/schedule/change.
 Invariants
     A service has at most one open automatic incident, however events are repeated or reordered, and whoever else consumes them.
     Every change of an incident is one version, one timeline entry and one event. A resolved incident stays as it is.

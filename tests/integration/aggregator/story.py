@@ -33,6 +33,8 @@ def definition(
     is_active: bool = True,
     created_at: datetime = START,
     regions: tuple[str, ...] = (),
+    quorum: str = "majority",
+    depends_on: tuple[str, ...] = (),
 ) -> ServiceDefinition:
     """Return a definition with thresholds of 2."""
     return ServiceDefinition(
@@ -47,6 +49,8 @@ def definition(
         recovery_threshold=2,
         is_active=is_active,
         regions=regions,
+        quorum=quorum,
+        depends_on=depends_on,
         created_at=created_at,
         updated_at=created_at,
         version=version,

@@ -83,6 +83,82 @@ def test_regions_together(patterns: list[str], status: Status) -> None:
 
 
 @pytest.mark.parametrize(
+    ("quorum", "patterns", "status"),
+    [
+        ("any", ["--", "+", "+"], Status.MAJOR_OUTAGE),
+        ("any", ["~~", "+", "+"], Status.PARTIAL_OUTAGE),
+        ("majority", ["--", "+", "+"], Status.PARTIAL_OUTAGE),
+        ("majority", ["--", "--", "+"], Status.MAJOR_OUTAGE),
+        ("majority", ["--", "--", "+", "+"], Status.PARTIAL_OUTAGE),  # a half is no majority
+        ("majority", ["--", "", "-"], Status.MAJOR_OUTAGE),  # of those with data
+        ("all", ["--", "--", "+"], Status.PARTIAL_OUTAGE),
+        ("all", ["--", "--", ""], Status.MAJOR_OUTAGE),
+        ("2", ["--", "+", "+", "+", "+"], Status.PARTIAL_OUTAGE),
+        ("2", ["--", "--", "+", "+", "+"], Status.MAJOR_OUTAGE),
+        ("3", ["--", "--"], Status.MAJOR_OUTAGE),  # there are not so many: all of them
+        ("3", ["--", "+"], Status.PARTIAL_OUTAGE),
+        ("any", ["+", "+"], Status.OPERATIONAL),
+        ("any", [""], Status.NO_DATA),
+    ],
+)
+def test_the_quorum_says_how_many_regions_make_an_outage(quorum: str, patterns: list[str], status: Status) -> None:
+    """Seen red with the quorum left out of `_status`, and with silent regions counted among the known."""
+    regions = [region(pattern, f"r{index}") for index, pattern in enumerate(patterns)]
+
+    found = judge(regions, TWO, check_interval=INTERVAL, quorum=quorum)
+
+    assert found.status is status
+    assert found.down == tuple(f"r{index}" for index, pattern in enumerate(patterns) if pattern == "--"), "whoever disagrees is named"
+
+
+@pytest.mark.parametrize(
+    ("regions", "first_failed", "confirmed"),
+    [
+        ({"eu": "++--", "us": "+---"}, 1, 3),  # us failed first and was confirmed at 2, eu at 3
+        ({"eu": "++++", "us": "++---"}, 2, 3),
+        ({"eu": "++~~", "us": "++++"}, 2, 3),  # a degradation has its first and its confirmation too
+        ({"eu": "++~~", "us": "+--+"}, 1, 2),  # of what is down, not of what is degraded
+        ({"eu": "+--++~~"}, 5, 6),
+        ({"eu": "--~~"}, 2, 3),  # up again, not well yet: since it is up, confirmed by the second success
+        ({"eu": "++-"}, None, None),
+        ({"eu": "+--++"}, None, None),
+        ({"eu": "+" + "-" * 40}, 1, None),  # longer ago than what is remembered
+    ],
+)
+def test_a_verdict_says_what_failed_first_and_what_confirmed_it(
+    regions: dict[str, str], first_failed: int | None, confirmed: int | None
+) -> None:
+    """Seen red with the confirmation taken from the newest failure, and with the first failure taken from the window."""
+    found = judge([region(pattern, name) for name, pattern in regions.items()], TWO, check_interval=INTERVAL)
+
+    slots = [None if one is None else one // INTERVAL for one in (found.first_failed, found.confirmed)]
+    assert slots == [first_failed, confirmed]
+
+
+@given(
+    st.lists(outcomes, min_size=1, max_size=4),
+    thresholds,
+    st.sampled_from(["any", "majority", "all", "2"]),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_arrival_changes_nothing_of_a_verdict_over_regions(
+    seen: list[list[Observation]], limits: Thresholds, quorum: str, chance: random.Random
+) -> None:
+    """Results of all regions come mixed, late and again. Seen red with `sorted` removed from `observe`."""
+    in_order = [observe(Region(f"r{place}"), some, limits) for place, some in enumerate(seen)]
+    arrivals = [(place, one) for place, some in enumerate(seen) for one in some]
+    arrivals += chance.sample(arrivals, len(arrivals) // 3)
+    arrivals.sort(key=lambda found: found[1].slot // INTERVAL + chance.uniform(0, verdict.WINDOW - 1))
+    mixed = [Region(f"r{place}") for place in range(len(seen))]
+    for place, one in arrivals:
+        mixed[place] = observe(mixed[place], [one], limits)
+
+    one, other = (judge(some, limits, check_interval=INTERVAL, quorum=quorum) for some in (in_order, mixed))
+    assert one == other
+    assert (one.first_failed is None) == (not one.down and not one.degraded)
+
+
+@pytest.mark.parametrize(
     ("regions", "status", "since"),
     [
         ({"eu": "++--", "us": "+---"}, Status.MAJOR_OUTAGE, 2),  # since the last one fell
