@@ -1,0 +1,311 @@
+"""Quorum, evidence, maintenance, dependencies and flapping, on a real database: what is said, when, and of whom nobody is alerted."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.aggregator import followups, usecases
+from services.aggregator.domain.muting import Flapping
+from shared.contracts.codes import MaintenanceStatus, Status
+from shared.contracts.maintenance import Maintenance
+from shared.contracts.status import ServiceStatus
+from shared.database import Pool, transaction
+from tests.integration.aggregator.story import START, at, batch, definition, fold, learn, results, see, service_changes, system_changes
+
+O, PO, MO, ND, E = Status.OPERATIONAL, Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE, Status.NO_DATA, Status.EMPTY  # noqa: E741  # the codes as everybody knows them
+SCHEDULED, IN_PROGRESS, COMPLETED, CANCELLED = MaintenanceStatus
+WINDOW = UUID(int=7)
+
+
+def window(*services: str, status: MaintenanceStatus = SCHEDULED, version: int = 1, id_: UUID = WINDOW, start: float = 0) -> Maintenance:
+    """Return a maintenance window as incidents tells it."""
+    return Maintenance(
+        id=id_,
+        title="New disks",
+        services=services,
+        status=status,
+        starts_at=at(start),
+        ends_at=at(start + 100),
+        created_by="kim",
+        created_at=START,
+        version=version,
+    )
+
+
+async def announce(pool: Pool, one: Maintenance, *, now: float = 50) -> None:
+    """Tell the aggregator of a window, in an event of its own, and let it follow."""
+    async with transaction(pool) as conn:
+        await followups.hear_maintenance(conn, str(uuid4()), one)
+    await follow(pool, now)
+
+
+async def follow(pool: Pool, slot: float, **more: Flapping) -> int:
+    """Judge again what is to be."""
+    return await followups.recheck(pool, now=at(slot), **more)
+
+
+async def said_last(pool: Pool, service_id: str = "id-recognition") -> ServiceStatus:
+    """Return the newest version of a service's status."""
+    return (await service_changes(pool, service_id))[-1]
+
+
+def muting(changes: list[ServiceStatus]) -> list[tuple[Status, str | None]]:
+    """Return each status and why nobody is alerted of it."""
+    return [(one.status, one.muted_by) for one in changes]
+
+
+async def test_regions_fall_and_rise_one_after_the_other_each_said_with_its_beginning(pool: Pool) -> None:
+    """Seen red with the set of regions left out of what makes a verdict another, and with the quorum not learnt."""
+    await learn(pool, definition())
+    patterns = {"ap": "++++++++", "eu": "+----+++", "us": "+++---++"}
+    for slot in range(8):
+        await fold(pool, *(batch(results(one[slot], first=slot, region=name)) for name, one in patterns.items()), now=at(slot + 0.5))
+
+    changes = await service_changes(pool)
+
+    assert [(one.status, one.evidence.regions_down, one.since) for one in changes] == [
+        (ND, (), START),
+        (O, (), START),
+        (PO, ("eu",), at(1)),
+        (MO, ("eu", "us"), at(3)),  # two of three are the majority
+        (PO, ("us",), at(5)),
+        (O, (), at(6)),
+    ]
+    assert [(one.evidence.first_failed_at, one.evidence.confirmed_at) for one in changes[2:]] == [
+        (at(1), at(2)),
+        (at(1), at(4)),
+        (at(3), at(4)),
+        (None, None),
+    ]
+    assert changes[2].evidence.reason == "Down from eu, up from ap, us."
+    assert changes[3].evidence.reason == "Down from eu, us, which are as many regions as make an outage (majority); up from ap."
+    assert [one.version for one in changes] == [1, 2, 3, 4, 5, 6]
+    kept = await pool.fetch("select first_failed_at, confirmed_at from status_interval order by version offset 2")
+    assert [tuple(row.values()) for row in kept] == [(one.evidence.first_failed_at, one.evidence.confirmed_at) for one in changes[2:]]
+
+
+@pytest.mark.parametrize(("quorum", "status"), [("any", MO), ("majority", PO), ("all", PO), ("1", MO), ("2", PO)])
+async def test_each_service_has_its_own_quorum_and_may_change_it(pool: Pool, quorum: str, status: Status) -> None:
+    await learn(pool, definition(quorum=quorum))
+    await fold(pool, batch(results("+++", region="eu")), batch(results("+--", region="us")), now=at(3))
+
+    assert (await said_last(pool)).status is status
+
+    await learn(pool, definition(version=2, quorum="any"), now=at(4))
+    assert (await said_last(pool)).status is MO
+
+
+async def test_degraded_is_a_level_of_its_own_under_partial(pool: Pool) -> None:
+    await learn(pool, definition())
+    await fold(pool, batch(results("+++++")), batch(results("+~~--", region="us")), now=at(3))
+    await see(pool, "+~~", service_id="id-recognition", region="ap", first=5)
+
+    changes = await service_changes(pool)
+
+    assert [(one.status, one.degraded, one.evidence.regions_down, one.evidence.regions_degraded) for one in changes[-2:]] == [
+        (PO, False, ("us",), ()),
+        (PO, False, ("us",), ("ap",)),
+    ]
+    await learn(pool, definition("slow"))
+    await see(pool, "+~~", service_id="slow")
+    slow = await said_last(pool, "slow")
+    assert (slow.status, slow.degraded, slow.evidence.regions_degraded) == (PO, True, ("eu",))
+    assert (slow.evidence.first_failed_at, slow.evidence.confirmed_at) == (at(1), at(2))
+
+
+async def test_what_an_isolated_checker_says_is_silence(pool: Pool) -> None:
+    """Its results are unknown outcomes: stored, and no sign of life. Seen red with unknown outcomes moving `newest_at`."""
+    await learn(pool, definition())
+    await see(pool, "++????????")
+    assert await usecases.declare_silent(pool, settled_since=START, now=at(3.9)) == 0
+
+    # 2.5 intervals and the timeout of 1 s after slot 1
+    assert await usecases.declare_silent(pool, settled_since=START, now=at(4.1)) == 1
+
+    change = await said_last(pool)
+    assert (change.status, change.since, change.evidence.regions_silent) == (ND, at(2), ("eu",))
+
+
+async def test_a_window_mutes_alerts_and_hides_no_fact(pool: Pool) -> None:
+    """Seen red with windows that are only scheduled taken for begun, and with the version of a window not looked at."""
+    await learn(pool, definition())
+    await see(pool, "++")
+    await announce(pool, window("id-recognition", "never-heard-of"))
+    assert (await said_last(pool)).maintenance is None, "it is only announced"
+
+    await announce(pool, window("id-recognition", "never-heard-of", status=IN_PROGRESS, version=2))
+    begun = await said_last(pool)
+    await see(pool, "--", first=2)
+    outage = await said_last(pool)
+    await see(pool, "++", first=4)
+    await see(pool, "--", first=6)
+    await announce(pool, window("id-recognition", status=COMPLETED, version=3))
+    await announce(pool, window("id-recognition", status=IN_PROGRESS, version=2))  # late
+
+    muted = f"maintenance:{WINDOW}"
+    assert (begun.status, begun.since, begun.version, begun.maintenance, begun.muted_by) == (O, START, 3, WINDOW, muted)
+    assert (begun.previous, begun.previous_version, begun.evidence.regions_up) == (O, 2, ("eu",))
+    assert (outage.status, outage.since, outage.maintenance, outage.muted_by) == (MO, at(2), WINDOW, muted)
+    assert muting(await service_changes(pool))[3:] == [(MO, muted), (O, muted), (MO, muted), (MO, None)]
+    after = await said_last(pool)
+    assert (after.since, after.maintenance, after.evidence.first_failed_at, after.previous_muted_by) == (at(6), None, at(6), muted)
+    assert [one.id for one in after.evidence.checks] == [one.id for one in results("--", first=6)]
+    assert [one.message for one in (await system_changes(pool))[-1:]] == ["Of 1 services: 1 down."]
+
+
+async def test_of_two_windows_the_one_that_goes_on_mutes(pool: Pool) -> None:
+    other = UUID(int=8)
+    await learn(pool, definition())
+    await see(pool, "--")
+    await announce(pool, window("id-recognition", status=IN_PROGRESS))
+    await announce(pool, window("id-recognition", status=IN_PROGRESS, id_=other, start=5))
+    assert (await said_last(pool)).maintenance == WINDOW, "the one that began first"
+
+    await announce(pool, window("id-recognition", status=COMPLETED, version=2))
+    assert (await said_last(pool)).maintenance == other
+
+    await announce(pool, window(status=IN_PROGRESS, version=2, id_=other, start=5))  # the service was taken out of it
+    assert muting(await service_changes(pool))[-1] == (MO, None)
+
+
+async def test_a_service_that_is_defined_while_its_window_runs_is_in_it(pool: Pool) -> None:
+    await announce(pool, window("id-recognition", status=IN_PROGRESS))
+    await learn(pool, definition())
+
+    assert (await said_last(pool)).muted_by == f"maintenance:{WINDOW}"
+
+    await learn(pool, definition(version=2, is_active=False), now=at(2))
+    assert muting([await said_last(pool)]) == [(E, None)]
+
+
+async def chain(pool: Pool) -> None:
+    """Make page stand on api, and api on database, all well."""
+    await learn(pool, definition("database"))
+    await learn(pool, definition("api", depends_on=("cache", "database")))
+    await learn(pool, definition("page", depends_on=("api",)))
+    await fold(pool, *(batch(results("++", service_id=one)) for one in ("database", "api", "page")), now=at(2))
+
+
+async def test_in_a_chain_each_link_mutes_the_next(pool: Pool) -> None:
+    """Seen red with the dependents not asked for when a status turns, and with dependencies that are muted taken for well."""
+    await chain(pool)
+    for service in ("database", "api", "page"):
+        await see(pool, "--", first=2, service_id=service)
+    assert muting([await said_last(pool, one) for one in ("database", "api", "page")]) == [
+        (MO, None),
+        (MO, "dependency:database"),
+        (MO, "dependency:api"),
+    ]
+
+    await see(pool, "++", first=4, service_id="database")
+    await follow(pool, 6)
+    api, page = await said_last(pool, "api"), await said_last(pool, "page")
+    assert muting([api, page]) == [(MO, None), (MO, "dependency:api")], "api is down by itself, and page because of it"
+    assert (api.since, api.version, api.previous_muted_by) == (at(2), 4, "dependency:database")
+    assert api.evidence == (await service_changes(pool, "api"))[-2].evidence
+
+    await see(pool, "++", first=4, service_id="page")
+    await see(pool, "++", first=6, service_id="api")
+    await follow(pool, 9)
+    assert muting((await service_changes(pool, "page"))[-2:]) == [(MO, "dependency:api"), (O, None)]
+    assert await follow(pool, 10) == 0, "nothing is left to be judged again"
+
+
+async def test_what_was_told_before_its_dependency_fell_is_muted_then(pool: Pool) -> None:
+    await chain(pool)
+    await see(pool, "--", first=2, service_id="api")
+    await see(pool, "--", first=2, service_id="database")
+
+    assert await follow(pool, 5) == 2  # api, and page for what api did
+
+    assert muting((await service_changes(pool, "api"))[-2:]) == [(MO, None), (MO, "dependency:database")]
+    assert muting(await service_changes(pool, "page")) == [(ND, None), (O, None)], "of what is well nothing is said"
+
+
+async def test_a_crash_between_the_change_and_what_follows_forgets_nothing(pool: Pool) -> None:
+    """Seen red with the row of `recheck` deleted before, in a transaction of its own."""
+    await chain(pool)
+    for service in ("database", "api"):
+        await see(pool, "--", first=2, service_id=service)
+    await see(pool, "++", first=4, service_id="database")
+    await pool.execute("create function fail() returns trigger as $$ begin raise 'crash'; end $$ language plpgsql")
+    await pool.execute("create trigger crash before insert on outbox execute function fail()")
+    with pytest.raises(Exception, match="crash"):
+        await follow(pool, 6)
+    await pool.execute("drop trigger crash on outbox")
+
+    found = await asyncio.gather(*(follow(pool, 6) for _ in range(4)))
+
+    assert sum(found) > 0
+    assert muting((await service_changes(pool, "api"))[-2:]) == [(MO, "dependency:database"), (MO, None)]
+
+
+async def test_services_that_stand_on_each_other_change_at_once_and_nobody_waits_for_ever(pool: Pool) -> None:
+    """Folds in both orders, followers, and windows, all at once: locks are taken by id only, so nothing deadlocks.
+
+    Seen red with the dependents' rows locked by the fold that turned the status.
+    """
+    services = [f"s{number}" for number in range(6)]
+    for place, one in enumerate(services):
+        await learn(pool, definition(one, depends_on=(services[place - 1],)))
+    pattern = "++--++--++--++"
+
+    async def folds(order: list[str]) -> None:
+        for slot in range(0, len(pattern), 2):
+            for one in order:
+                await fold(pool, batch(results(pattern[slot : slot + 2], first=slot, service_id=one)), now=at(slot + 2))
+
+    async def follows() -> None:
+        for slot in range(40):
+            await follow(pool, slot)
+
+    async def windows() -> None:
+        for version in range(1, 9):
+            await announce(pool, window(*services, status=IN_PROGRESS if version % 2 else COMPLETED, version=version))
+
+    await asyncio.wait_for(asyncio.gather(folds(services), folds(services[::-1]), follows(), follows(), windows()), 60)
+    while await follow(pool, 60):
+        pass
+
+    for one in services:
+        changes = await service_changes(pool, one)
+        assert [change.version for change in changes] == list(range(1, len(changes) + 1))
+        assert muting(changes)[-1] == (O, None)
+    whole = await system_changes(pool)
+    assert [one.version for one in whole] == list(range(1, len(whole) + 1))
+    assert whole[-1].operational_services == 6
+    facts = [(one.overall_status, one.operational_services, one.total_services, one.message) for one in whole]
+    assert all(one != other for one, other in zip(facts, facts[1:], strict=False)), "one event for each change"
+
+
+async def test_flapping_is_said_once_and_over_when_it_calmed_down(pool: Pool) -> None:
+    """Seen red with changes counted by version, with the age of changes not looked at, and without the look at who calmed down."""
+    limits = Flapping(changes=4, window=timedelta(milliseconds=2000 * 40))
+    await learn(pool, definition())
+    await see(pool, "+")
+    await announce(pool, window("id-recognition", status=IN_PROGRESS), now=1)  # versions that are no changes
+    await announce(pool, window("id-recognition", status=COMPLETED, version=2), now=1)
+    for slot in range(1, 15, 2):
+        sign = "--" if slot % 4 == 1 else "++"
+        async with transaction(pool) as conn:
+            await usecases.fold(conn, [batch(results(sign, first=slot))], now=at(slot + 2), flapping=limits)
+
+    changes = (await service_changes(pool))[4:]
+    assert [(one.status, one.flapping, one.muted_by) for one in changes] == [
+        (MO, False, None),  # at 1, after the first `o`: the second change
+        (O, False, None),
+        (MO, False, None),
+        (O, True, None),  # the fifth: announced
+        (MO, True, "flapping"),
+        (O, True, "flapping"),
+        (MO, True, "flapping"),
+    ]
+    assert await follow(pool, 48, flapping=limits) == 0, "three changes are left: more than a half"
+
+    assert await follow(pool, 50, flapping=limits) == 1
+
+    calm = await said_last(pool)
+    assert (calm.status, calm.flapping, calm.muted_by, calm.since) == (MO, False, None, at(13))
+    assert await follow(pool, 51, flapping=limits) == 0
