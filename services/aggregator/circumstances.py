@@ -36,11 +36,15 @@ delete from recheck
  where number in (select number from recheck order by number limit $1 for update skip locked) returning service_id"""
 
 SQL_MEET_WINDOW = """
-insert into maintenance_window (id, version, title, services, status, starts_at, ends_at) values ($1, 0, $2, $3, $4, $5, $6)
+insert into maintenance_window (id, version, title, services, status, starts_at, ends_at, description, created_by, created_at)
+values ($1, 0, $2, $3, $4, $5, $6, $7, $8, $9)
     on conflict do nothing"""
 SQL_LOCK_WINDOW = "select version, services, status from maintenance_window where id = $1 for update"
 SQL_SAVE_WINDOW = """
-update maintenance_window set version = $2, title = $3, services = $4, status = $5, starts_at = $6, ends_at = $7 where id = $1"""
+update maintenance_window
+   set version = $2, title = $3, services = $4, status = $5, starts_at = $6, ends_at = $7, description = $8, created_by = $9,
+       created_at = $10
+ where id = $1"""
 
 
 async def around(
@@ -93,7 +97,7 @@ async def claim(conn: Connection, *, limit: int) -> list[str]:
 async def save_window(conn: Connection, window: Maintenance) -> None:
     """Keep the copy of a maintenance window, unless a newer one is known, and have the services judged again for which that matters."""
     one = window
-    values = (one.title, list(one.services), one.status.value, one.starts_at, one.ends_at)
+    values = (one.title, list(one.services), one.status.value, one.starts_at, one.ends_at, one.description, one.created_by, one.created_at)
     await conn.execute(SQL_MEET_WINDOW, one.id, *values)
     before = await conn.fetchrow(SQL_LOCK_WINDOW, one.id)
     if before is None or before["version"] >= one.version:

@@ -93,6 +93,11 @@ async def replay(
     return found
 
 
+async def silent_regions(conn: Connection, service_id: str) -> dict[str, bool]:
+    """Return the regions of a service, and whether nothing is known from there any more."""
+    return {row["region"]: row["silent"] for row in await conn.fetch(SQL_REGIONS, service_id)}
+
+
 async def work(pool: Pool, *, now: datetime, limit: int = AT_ONCE) -> int:
     """Compute the timelines that are waiting, at most `limit`; return how many were. Replicas share them."""
     async with pool.acquire() as conn:

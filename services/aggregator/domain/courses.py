@@ -204,7 +204,8 @@ def extended(stretches: Sequence[Stretch], more: Sequence[Stretch]) -> list[Stre
 def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, silent_after: int, calm: bool) -> int | None:
     """Return the slot of the first new outcome that more follows from than that things go on as they were; None if there is none.
 
-    `before`: what was remembered of the region; `calm`: it is `unmoved` by what is new. Of most outcomes nothing follows, so that their timeline need not be computed again.
+    `before`: what was remembered of the region; `calm`: it is `unmoved` by what is new. Of most
+    outcomes nothing follows, so that their timeline need not be computed again.
     """
     ordered = sorted(seen)
     if not before.window or ordered[0].slot <= before.newest_slot:

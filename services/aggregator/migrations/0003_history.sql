@@ -92,13 +92,16 @@ create table correction (                                                      -
 create index correction_by_service on correction (service_id, starts_at);
 
 create table maintenance_window (                                              -- a copy; its owner is incidents
-    id        uuid        primary key,
-    version   integer     not null,
-    title     text        not null,
-    services  text[]      not null,
-    status    text        not null check (status in ('scheduled', 'in_progress', 'completed', 'cancelled')),
-    starts_at timestamptz not null,
-    ends_at   timestamptz not null
+    id          uuid        primary key,
+    version     integer     not null,
+    title       text        not null,
+    description text        not null default '',
+    services    text[]      not null,
+    status      text        not null check (status in ('scheduled', 'in_progress', 'completed', 'cancelled')),
+    starts_at   timestamptz not null,
+    ends_at     timestamptz not null,
+    created_by  text        not null default '',                               -- audits say who announced it
+    created_at  timestamptz not null default now()
 );
 create index maintenance_window_by_service on maintenance_window using gin (services);
 

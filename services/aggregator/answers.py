@@ -1,0 +1,60 @@
+"""What is asked about the past, and who answers it: timelines, audits, dry runs, corrections."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from services.aggregator import audits, corrections
+from shared.clock import Clock
+from shared.contracts.base import Contract
+from shared.contracts.commands import (
+    CORRECTIONS_LIST,
+    CORRECTIONS_MAKE,
+    CORRECTIONS_REVOKE,
+    TIMELINE_DRY_RUN,
+    TIMELINE_READ,
+    UPTIME_AUDIT,
+    Method,
+    ServiceRef,
+)
+from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, CorrectionRef, Corrections, DryRun, DryRunQuery, Period, Timeline
+from shared.contracts.sla import Correction
+from shared.database import Pool, transaction
+
+Answers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
+
+
+def about_the_past(pool: Pool, clock: Clock) -> Answers:
+    """Return who answers what. Reads are as of one moment."""
+
+    async def timeline(params: Period) -> Timeline:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await audits.read_timeline(conn, params, now=clock())
+
+    async def audit(params: AuditQuery) -> Audit:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await audits.audit(conn, params, now=clock())
+
+    async def dry_run(params: DryRunQuery) -> DryRun:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await audits.dry_run(conn, params, now=clock())
+
+    async def correct(params: CorrectionDraft) -> Correction:
+        async with transaction(pool) as conn:
+            return await corrections.make(conn, params, now=clock())
+
+    async def revoke(params: CorrectionRef) -> Correction:
+        async with transaction(pool) as conn:
+            return await corrections.revoke(conn, params, now=clock())
+
+    async def corrected(params: ServiceRef) -> Corrections:
+        async with pool.acquire() as conn:
+            return await corrections.of_service(conn, params.id)
+
+    return {
+        TIMELINE_READ: timeline,
+        UPTIME_AUDIT: audit,
+        TIMELINE_DRY_RUN: dry_run,
+        CORRECTIONS_MAKE: correct,
+        CORRECTIONS_REVOKE: revoke,
+        CORRECTIONS_LIST: corrected,
+    }

@@ -1,0 +1,262 @@
+"""What a number rests on: timelines as they are told, audits with a digest, and dry runs with other rules.
+
+Every function reads as of one moment: it needs a repeatable read.
+"""
+
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from operator import attrgetter
+from uuid import UUID
+
+from services.aggregator import corrections, facts, promises, replays, store, timelines
+from services.aggregator.domain.accounting import FORMULA_VERSION, Accounting, account
+from services.aggregator.domain.amending import Row, rows
+from services.aggregator.domain.calendar import DAY_MS, Window
+from services.aggregator.domain.canonical import digest
+from services.aggregator.domain.courses import Rules, combined
+from services.aggregator.domain.timeline import Interval, State, corrected
+from services.aggregator.domain.verdict import Thresholds
+from services.aggregator.facts import Facts
+from services.aggregator.promises import Promise
+from services.aggregator.store import moment, slot_of
+from shared.contracts.commands import FieldProblem, Problem
+from shared.contracts.history import Audit, AuditQuery, DryRun, DryRunQuery, Period, Timeline
+from shared.contracts.maintenance import Maintenance
+from shared.contracts.sla import StateInterval
+from shared.database import Connection
+from shared.rpc import Refused
+
+LONGEST = timedelta(days=400)
+LONGEST_DRY_RUN = timedelta(days=100)
+MOST_INTERVALS = 10_000
+"""More in one answer help nobody and would not go through the broker."""
+MARGIN_MS = DAY_MS
+"""A dry run begins so much earlier, from unknown, and looks so far ahead, so that what it says of its time does not depend on its edges."""
+DEFAULT = Accounting()
+
+SQL_MAINTENANCES = """
+select id, version, title, description, services, status, starts_at, ends_at, created_by, created_at from maintenance_window
+ where services @> array[$1::text] and status <> 'cancelled' and starts_at < $3 and ends_at > $2
+ order by starts_at, id"""
+
+
+async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> Timeline:
+    """Return a service's states over a time up to now, corrections laid over. Raises `Refused`: 404, 422."""
+    window = await _window(conn, period.service_id, period.starts_at, period.ends_at, now=now, longest=LONGEST)
+    known = (await facts.load(conn, {period.service_id: window.start}, until=window.end))[period.service_id]
+    measured = await _measured(conn, period.service_id, window, as_of=None)
+    told = _told(corrected(known.measured, known.corrections, window), measured)
+    if period.ends_at >= now and told and told[-1].correction is None and told[-1].state is not State.INACTIVE:
+        told[-1] = told[-1].model_copy(update={"ended_at": None})
+    return Timeline(service_id=period.service_id, intervals=tuple(told))
+
+
+async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
+    """Return everything that a service's uptime over a time follows from, up to now, with a digest.
+
+    The same question on the same facts gives the same digest. `as_of`: timeline, corrections and exclusions as they were published
+    then. Raises `Refused`: 404 for an unknown service or contract, 422 for times and contracts that do not fit.
+    """
+    window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST, as_of=query.as_of)
+    promise = await _promise(conn, query)
+    known = (await facts.load(conn, {query.service_id: window.start}, until=window.end, as_of=query.as_of))[query.service_id]
+    measured = await _measured(conn, query.service_id, window, as_of=query.as_of)
+    excluded = [one for one in promise.exclusions if one.start < window.end and one.end > window.start] if promise else []
+    accounting = promise.terms.accounting if promise else DEFAULT
+    exclusion_ids = frozenset(one.id for one in excluded)
+    total = account(known.pieces(excluded), accounting, maintenance=known.maintenance_ids, exclusions=exclusion_ids)
+    checks = (await facts.checks(conn, [query.service_id], window))[query.service_id]
+    found = Audit(
+        service_id=query.service_id,
+        starts_at=moment(window.start),
+        ends_at=moment(window.end),
+        as_of=query.as_of,
+        contract=promise.contract if promise else None,
+        partial_share=_share(accounting),
+        count_maintenance=accounting.count_maintenance,
+        count_unknown=accounting.count_unknown,
+        intervals=tuple(_told(corrected(known.measured, known.corrections, window), measured)),
+        measured=tuple(_intervals(measured)),
+        corrections=tuple(await corrections.over(conn, query.service_id, window.start, window.end, as_of=query.as_of)),
+        maintenances=tuple(await _maintenances(conn, query.service_id, window)),
+        exclusions=tuple(one for one in promise.contract.exclusions if str(one.id) in exclusion_ids) if promise else (),
+        uptime_percentage=_plain(total.percentage),
+        checks_percentage=_plain(checks.percentage),
+        total_checks=checks.total,
+        successful_checks=checks.successful,
+        failed_checks=checks.failed,
+        counted_minutes=total.counted / 60_000,
+        downtime_minutes=float(total.downtime / 60_000),
+        formula_version=FORMULA_VERSION,
+        digest="",
+        computed_at=now,
+    )
+    return found.model_copy(update={"digest": digest(found.model_dump(mode="json", exclude={"digest", "computed_at"}))})
+
+
+async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> DryRun:
+    """Return what other rules would have made of the checks of a time, beside what was measured; nothing is changed.
+
+    Checks are read in pieces. What was is without corrections, so that both differ by the rules alone; both percentages are by the
+    default accounting. Where the checks of a time are gone, it would be unknown. Raises `Refused`: 404, 422.
+    """
+    window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST_DRY_RUN)
+    rules = _other(await timelines.rules(conn, query.service_id), query)
+    until = min(window.end + MARGIN_MS, slot_of(now))
+    found = await replays.replay(
+        conn,
+        query.service_id,
+        rules,
+        {},
+        after=max(0, window.start - MARGIN_MS),
+        until=until,
+        degraded_after_ms=query.degraded_after_ms,
+    )
+    silent = await replays.silent_regions(conn, query.service_id) if until == slot_of(now) else {}
+    for region, track in found.items():
+        track.end(rules, until=until, silent=silent.get(region, False), surely=until < slot_of(now))
+    regions = {region: track.stretches for region, track in found.items()}
+    stages = await asyncio.to_thread(combined, regions, rules, start=max(window.start, rules[0].since), until=window.end)
+    would_be = _whole(rows(stages), window)
+    known = replace((await facts.load(conn, {query.service_id: window.start}, until=window.end))[query.service_id], corrections=())
+    return DryRun(
+        service_id=query.service_id,
+        would_be=tuple(_intervals(would_be)),
+        was=tuple(_intervals(await _measured(conn, query.service_id, window, as_of=None))),
+        would_be_uptime_percentage=_uptime(replace(known, measured=[Interval(one.start, one.end or 0, one.state) for one in would_be])),
+        was_uptime_percentage=_uptime(known),
+    )
+
+
+def _other(rules: Sequence[Rules], query: DryRunQuery) -> list[Rules]:
+    """Return the rules over time with those of the query in their places."""
+    quorum = query.quorum
+    if quorum is not None and not (quorum in {"any", "majority", "all"} or (quorum.isascii() and quorum.isdigit() and int(quorum) >= 1)):
+        raise _not_valid(field="quorum", reason="any, majority, all, or a number from 1")
+    return [
+        replace(
+            one,
+            thresholds=Thresholds(
+                query.failure_threshold or one.thresholds.failure,
+                query.recovery_threshold or one.thresholds.recovery,
+            ),
+            quorum=quorum or one.quorum,
+        )
+        for one in rules
+    ]
+
+
+def _uptime(known: Facts) -> float | None:
+    return _plain(account(known.pieces(), DEFAULT, maintenance=known.maintenance_ids).percentage)
+
+
+def _plain(percentage: Decimal | None) -> float | None:
+    return None if percentage is None else float(percentage)
+
+
+def _share(accounting: Accounting) -> str:
+    share = accounting.partial_share
+    return str(Decimal(share.numerator) / Decimal(share.denominator))
+
+
+def _not_valid(*, field: str, reason: str) -> Refused:
+    problem = FieldProblem(field=field, reason=reason)
+    return Refused(Problem(title="Not valid", status=422, detail="Some fields cannot be used.", errors=(problem,)))
+
+
+async def _window(
+    conn: Connection,
+    service_id: str,
+    starts_at: datetime,
+    ends_at: datetime,
+    *,
+    now: datetime,
+    longest: timedelta,
+    as_of: datetime | None = None,
+) -> Window:
+    """Return the asked time up to now, in whole milliseconds. Raises `Refused`: 404, 422."""
+    if await store.find_service(conn, service_id) is None:
+        raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {service_id!r}."))
+    if ends_at - starts_at > longest:
+        raise _not_valid(field="ends_at", reason=f"at most {longest.days} days after starts_at")
+    if as_of is not None and as_of > now:
+        raise _not_valid(field="as_of", reason="has not come yet")
+    window = Window(slot_of(starts_at), slot_of(min(ends_at, now)))
+    if ends_at <= starts_at:
+        raise _not_valid(field="ends_at", reason="must be after starts_at")
+    if window.length <= 0:
+        raise _not_valid(field="starts_at", reason="has not come yet")
+    return window
+
+
+async def _promise(conn: Connection, query: AuditQuery) -> Promise | None:
+    """Return the contract that is asked by; `as_of` with the exclusions of then, and without a version: it has no history."""
+    if query.contract_id is None:
+        return None
+    found = await promises.find(conn, query.contract_id)
+    if found is None:
+        raise Refused(Problem(title="Not found", status=404, detail=f"There is no contract {query.contract_id!r}."))
+    if query.service_id not in found.contract.services:
+        raise _not_valid(field="contract_id", reason="this contract does not name the service")
+    if query.as_of is None:
+        return found
+    exclusions = tuple(one for one in found.contract.exclusions if one.made_at <= query.as_of)
+    return replace(found, contract=found.contract.model_copy(update={"exclusions": exclusions, "version": 0}))
+
+
+async def _measured(conn: Connection, service_id: str, window: Window, *, as_of: datetime | None) -> list[Row]:
+    """Return what was measured, with the regions that made it, clipped and without gaps. Raises `Refused` (422) for too much."""
+    found = await timelines.read(conn, service_id, window.start, window.end, limit=MOST_INTERVALS + 1, as_of=as_of)
+    if len(found) > MOST_INTERVALS:
+        raise _not_valid(field="ends_at", reason=f"more than {MOST_INTERVALS} intervals: ask for a shorter time")
+    return _whole(found, window)
+
+
+def _whole(found: Iterable[Row], window: Window) -> list[Row]:
+    """Return rows clipped to a window, with what lies between them as inactive time. All of them have ends."""
+    whole: list[Row] = []
+    at = window.start
+    for one in found:
+        start, end = max(one.start, window.start), min(window.end if one.end is None else one.end, window.end)
+        if start > at:
+            whole.append(Row(at, start, State.INACTIVE))
+        whole.append(replace(one, start=start, end=end))
+        at = end
+    return [*whole, Row(at, window.end, State.INACTIVE)] if at < window.end else whole
+
+
+def _intervals(found: Iterable[Row]) -> list[StateInterval]:
+    return [
+        StateInterval(
+            state=one.state,
+            started_at=moment(one.start),
+            ended_at=None if one.end is None else moment(one.end),
+            regions_down=one.down,
+            regions_degraded=one.degraded,
+        )
+        for one in found
+    ]
+
+
+def _told(whole: Iterable[Interval], measured: Sequence[Row]) -> list[StateInterval]:
+    """Return the corrected time with the regions of what was measured, where no correction lies over it."""
+    told: list[StateInterval] = []
+    for one in whole:
+        if one.correction is not None:
+            own = [Row(one.start, one.end, one.state)]
+        else:
+            first = bisect_right(measured, one.start, key=lambda row: row.end or 0)
+            last = bisect_left(measured, one.end, key=attrgetter("start"))
+            own = [replace(row, start=max(row.start, one.start), end=min(row.end or 0, one.end)) for row in measured[first:last]]
+        correction = None if one.correction is None else UUID(one.correction)
+        told += [interval.model_copy(update={"correction": correction}) for interval in _intervals(own)]
+    return told
+
+
+async def _maintenances(conn: Connection, service_id: str, window: Window) -> list[Maintenance]:
+    found = await conn.fetch(SQL_MAINTENANCES, service_id, moment(window.start), moment(window.end))
+    return [Maintenance(**row) for row in found]
