@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -242,6 +243,20 @@ async def test_a_crash_between_the_change_and_what_follows_forgets_nothing(pool:
     assert muting((await service_changes(pool, "api"))[-2:]) == [(MO, "dependency:database"), (MO, None)]
 
 
+async def folds(pool: Pool, services: list[str]) -> None:
+    """Let services go up and down, always in this order."""
+    for slot in range(0, 14, 2):
+        for one in services:
+            await fold(pool, batch(results("--" if slot % 4 else "++", first=slot, service_id=one)), now=at(slot + 2))
+
+
+async def unrest(pool: Pool, services: list[str]) -> None:
+    """Begin and end windows, and follow, as long as that takes."""
+    for version in range(1, 9):
+        await announce(pool, window(*services, status=IN_PROGRESS if version % 2 else COMPLETED, version=version))
+        await follow(pool, version)
+
+
 async def test_services_that_stand_on_each_other_change_at_once_and_nobody_waits_for_ever(pool: Pool) -> None:
     """Folds in both orders, followers, and windows, all at once: locks are taken by id only, so nothing deadlocks.
 
@@ -250,22 +265,7 @@ async def test_services_that_stand_on_each_other_change_at_once_and_nobody_waits
     services = [f"s{number}" for number in range(6)]
     for place, one in enumerate(services):
         await learn(pool, definition(one, depends_on=(services[place - 1],)))
-    pattern = "++--++--++--++"
-
-    async def folds(order: list[str]) -> None:
-        for slot in range(0, len(pattern), 2):
-            for one in order:
-                await fold(pool, batch(results(pattern[slot : slot + 2], first=slot, service_id=one)), now=at(slot + 2))
-
-    async def follows() -> None:
-        for slot in range(40):
-            await follow(pool, slot)
-
-    async def windows() -> None:
-        for version in range(1, 9):
-            await announce(pool, window(*services, status=IN_PROGRESS if version % 2 else COMPLETED, version=version))
-
-    await asyncio.wait_for(asyncio.gather(folds(services), folds(services[::-1]), follows(), follows(), windows()), 60)
+    await asyncio.wait_for(asyncio.gather(folds(pool, services), folds(pool, services[::-1]), *(unrest(pool, services) for _ in "ab")), 60)
     while await follow(pool, 60):
         pass
 
@@ -277,7 +277,7 @@ async def test_services_that_stand_on_each_other_change_at_once_and_nobody_waits
     assert [one.version for one in whole] == list(range(1, len(whole) + 1))
     assert whole[-1].operational_services == 6
     facts = [(one.overall_status, one.operational_services, one.total_services, one.message) for one in whole]
-    assert all(one != other for one, other in zip(facts, facts[1:], strict=False)), "one event for each change"
+    assert all(one != other for one, other in pairwise(facts)), "one event for each change"
 
 
 async def test_flapping_is_said_once_and_over_when_it_calmed_down(pool: Pool) -> None:

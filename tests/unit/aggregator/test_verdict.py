@@ -153,9 +153,9 @@ def test_the_order_of_arrival_changes_nothing_of_a_verdict_over_regions(
     for place, one in arrivals:
         mixed[place] = observe(mixed[place], [one], limits)
 
-    one, other = (judge(some, limits, check_interval=INTERVAL, quorum=quorum) for some in (in_order, mixed))
-    assert one == other
-    assert (one.first_failed is None) == (not one.down and not one.degraded)
+    found, other = (judge(some, limits, check_interval=INTERVAL, quorum=quorum) for some in (in_order, mixed))
+    assert found == other
+    assert (found.first_failed is None) == (not found.down and not found.degraded)
 
 
 @pytest.mark.parametrize(
