@@ -4,10 +4,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from asyncpg import LockNotAvailableError
 
-from services.aggregator import partitions, usecases
+from services.aggregator import partitions, replays, usecases
 from services.aggregator.consumers import (
     Storing,
     Wiring,
@@ -18,6 +19,7 @@ from services.aggregator.consumers import (
     subscribe_events,
     watch_silence,
 )
+from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.muting import Flapping
 from services.aggregator.settings import AggregatorSettings
 from shared.clock import Clock, utc_now
@@ -35,6 +37,7 @@ NAME = "aggregator"
 MIGRATIONS = Path(__file__).parent / "migrations"
 MINUTE_S = 60.0
 FOLLOW_S = 1.0
+TIMELINES_LOOK_S = 0.5
 
 log = logger(__name__)
 
@@ -50,6 +53,20 @@ async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
                 raise
             wiring.storing.unsettle()
             log.warning("cannot look for silent services now", reason=str(error))
+
+
+async def keep_timelines(pool: Pool, *, clock: Clock) -> None:
+    """Compute timelines again that may have changed, for ever; while the database is away, later."""
+    while True:
+        try:
+            done = await replays.work(pool, now=clock())
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot compute timelines now", reason=str(error))
+            done = 0
+        if not done:
+            await asyncio.sleep(TIMELINES_LOOK_S)
 
 
 async def follow_changes(wiring: Wiring) -> None:
@@ -129,13 +146,19 @@ def main() -> None:
         relay = await stack.enter_async_context(relaying(pool, publisher, health))
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
         flapping = Flapping(settings.flapping_changes, timedelta(seconds=settings.flapping_window_s))
-        wiring = Wiring(consumer, pool, relay, utc_now, Storing(), flapping)
+        days = LocalDays(ZoneInfo(settings.time_zone))
+        wiring = Wiring(
+            *(consumer, pool, relay, utc_now, Storing(), flapping, days),
+            minute_days=settings.minute_retention_days,
+            hour_days=settings.hour_retention_days,
+        )
         subscribe_checks(wiring, max_messages=settings.batch_max_messages, max_wait_s=settings.batch_max_wait_s)
         subscribe_calls(wiring)
         subscribe_events(wiring)
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))
         jobs = {
+            "timelines": lambda: keep_timelines(pool, clock=utc_now),
             "follow-ups": lambda: follow_changes(wiring),
             "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
             "daily": lambda: prepare_daily(

@@ -9,14 +9,16 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel
 
-from services.aggregator import followups, usecases
+from services.aggregator import answers, days, followups, series, usecases
+from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.intake import Intake, look
 from services.aggregator.domain.muting import USUAL, Flapping
 from shared.clock import Clock
 from shared.consuming import Consumer, subscribe, subscribe_batches
 from shared.contracts.checks import CallBatchV1, CheckBatchV1
-from shared.contracts.commands import AGGREGATOR_RPC, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
+from shared.contracts.commands import AGGREGATOR_RPC, SERIES_READ, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
 from shared.contracts.envelope import Event
+from shared.contracts.history import Series, SeriesQuery
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
 from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
@@ -59,6 +61,11 @@ class Wiring:
     clock: Clock
     storing: Storing
     flapping: Flapping = USUAL
+    days: LocalDays = usecases.UTC_DAYS
+    minute_days: int = 3
+    """How many days rollups by the minute are kept."""
+    hour_days: int = 731
+    """How many days rollups by the hour are kept."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when statuses or windows changed: others may have to be judged again."""
 
@@ -76,7 +83,7 @@ def subscribe_checks(wiring: Wiring, *, max_messages: int, max_wait_s: float) ->
         try:
             await usecases.introduce_strangers(pool, batches)
             async with transaction(pool) as conn:
-                folded = await usecases.fold(conn, batches, now=clock(), flapping=wiring.flapping)
+                folded = await usecases.fold(conn, batches, now=clock(), flapping=wiring.flapping, days=wiring.days)
         except Exception as error:
             storing.able = not is_transient(error)  # such a list is held, and with it all that comes after
             raise
@@ -145,9 +152,18 @@ def answer(wiring: Wiring) -> None:
 
     async def uptime(params: UptimeQuery) -> Uptime:
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-            return await usecases.read_uptime(conn, params, now=clock())
+            return await days.read_uptime(conn, params, now=clock(), zone=wiring.days.zone)
 
-    serve(wiring.consumer, AGGREGATOR_RPC, {STATUS_OVERVIEW: overview, UPTIME_READ: uptime})
+    async def series_(params: SeriesQuery) -> Series:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            zone, kept = wiring.days.zone, {"minute_days": wiring.minute_days, "hour_days": wiring.hour_days}
+            return await series.read(conn, params, now=clock(), zone=zone, **kept)
+
+    serve(
+        wiring.consumer,
+        AGGREGATOR_RPC,
+        {STATUS_OVERVIEW: overview, UPTIME_READ: uptime, SERIES_READ: series_, **answers.about_the_past(pool, clock)},
+    )
 
 
 async def watch_silence(wiring: Wiring) -> int:

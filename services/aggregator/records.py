@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.aggregator.domain.day import Span, Tally, day_bounds, day_status, uptime_percentage
+from asyncpg import Record
+
+from services.aggregator.domain.day import Span, Tally, day_status, uptime_percentage
 from services.aggregator.store import moment
 from shared.contracts.checks import CallBatchV1, CheckResult
 from shared.contracts.codes import ErrorType, Outcome, Status
@@ -57,7 +60,8 @@ select * from unnest($1::text[], $2::date[], $3::bigint[], $4::bigint[], $5::big
    set total_calls = excluded.total_calls, successful_calls = excluded.successful_calls, failed_calls = excluded.failed_calls,
        response_time_count = excluded.response_time_count, response_time_sum_us = excluded.response_time_sum_us,
        avg_response_time = excluded.avg_response_time, min_response_time = excluded.min_response_time,
-       max_response_time = excluded.max_response_time, uptime_percentage = excluded.uptime_percentage"""
+       max_response_time = excluded.max_response_time, uptime_percentage = excluded.uptime_percentage,
+       finalized_at = null  -- a day that was closed is to be closed again"""
 
 SQL_SAVE_UPTIME = """
 insert into uptime_records (service_id, date, status, uptime_percentage, total_checks, successful_checks, failed_checks, avg_response_time)
@@ -65,11 +69,11 @@ select * from unnest($1::text[], $2::date[], $3::text[], $4::numeric[], $5::bigi
     on conflict (service_id, date) do update
    set status = excluded.status, uptime_percentage = excluded.uptime_percentage, total_checks = excluded.total_checks,
        successful_checks = excluded.successful_checks, failed_checks = excluded.failed_checks,
-       avg_response_time = excluded.avg_response_time"""
+       avg_response_time = excluded.avg_response_time, finalized_at = null"""
 
 SQL_READ_DAYS = """
 select u.date, u.status, u.uptime_percentage, u.total_checks, u.successful_checks, u.failed_checks, u.avg_response_time,
-       l.p50_response_time, l.p95_response_time, l.p99_response_time
+       l.p50_response_time, l.p95_response_time, l.p99_response_time, l.total_downtime_minutes, u.finalized_at is not null as is_closed
   from uptime_records u left join api_call_logs l using (service_id, date)
  where u.service_id = $1 and u.date between $2 and $3"""
 
@@ -83,21 +87,6 @@ SQL_SPANS = """
 select started_at, ended_at from status_interval
  where service_id = $1 and status = $2 and started_at < $4 and (ended_at is null or ended_at > $3)
  order by started_at"""
-
-SQL_REFRESH_DOWNTIME = """
-update api_call_logs l
-   set total_downtime_minutes = round((
-       select coalesce(sum(extract(epoch from least(coalesce(i.ended_at, $3), day.ends) - greatest(i.started_at, day.begins))), 0)
-         from status_interval i,
-              (select l.date::timestamp at time zone 'utc' as begins, (l.date + 1)::timestamp at time zone 'utc' as ends) day
-        where i.service_id = l.service_id and i.status = 'mo'
-          and i.started_at < least(day.ends, $3) and coalesce(i.ended_at, $3) > day.begins
-       )::numeric / 60, 2)
- where l.date between $1 and $2
-   and ($4::text is null or l.service_id = $4)
-   and exists (select from status_interval i where i.service_id = l.service_id and i.status = 'mo'
-                and i.started_at < (l.date + 1)::timestamp at time zone 'utc'
-                and (i.ended_at is null or i.ended_at > l.date::timestamp at time zone 'utc'))"""
 
 
 def row(one: CheckResult, checker: str) -> tuple[object, ...]:
@@ -200,29 +189,41 @@ async def save_days(conn: Connection, days: Mapping[ServiceDay, Tally]) -> None:
     await conn.execute(SQL_SAVE_UPTIME, services, dates, statuses, uptime, total, ok, failed, average)
 
 
-async def read_days(conn: Connection, service_id: str, *, first: date, last: date) -> dict[date, UptimeDay]:
-    """Return the days of a service that have a record; downtime is left at zero."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The record of a day. Percentiles and downtime hold once the day is closed."""
+
+    day: UptimeDay
+    is_closed: bool
+
+
+async def read_days(conn: Connection, service_id: str, *, first: date, last: date) -> dict[date, Recorded]:
+    """Return the days of a service that have a record."""
     return {
-        row["date"]: UptimeDay(
-            service_id=service_id,
-            date=row["date"].isoformat(),
-            status=Status(row["status"]),
-            uptime_percentage=None if row["uptime_percentage"] is None else float(row["uptime_percentage"]),
-            total_checks=row["total_checks"],
-            successful_checks=row["successful_checks"],
-            failed_checks=row["failed_checks"],
-            avg_response_time=row["avg_response_time"],
-            p50_response_time=row["p50_response_time"],
-            p95_response_time=row["p95_response_time"],
-            p99_response_time=row["p99_response_time"],
-        )
-        for row in await conn.fetch(SQL_READ_DAYS, service_id, first, last)
+        row["date"]: Recorded(_day(service_id, row), row["is_closed"]) for row in await conn.fetch(SQL_READ_DAYS, service_id, first, last)
     }
 
 
-async def spans(conn: Connection, service_id: str, status: Status, *, first: date, last: date) -> list[Span]:
-    """Return the stretches of a status that touch the days from `first` to `last`, oldest first."""
-    rows = await conn.fetch(SQL_SPANS, service_id, status.value, day_bounds(first)[0], day_bounds(last)[1])
+def _day(service_id: str, row: Record) -> UptimeDay:
+    return UptimeDay(
+        service_id=service_id,
+        date=row["date"].isoformat(),
+        status=Status(row["status"]),
+        uptime_percentage=None if row["uptime_percentage"] is None else float(row["uptime_percentage"]),
+        total_checks=row["total_checks"],
+        successful_checks=row["successful_checks"],
+        failed_checks=row["failed_checks"],
+        avg_response_time=row["avg_response_time"],
+        p50_response_time=row["p50_response_time"],
+        p95_response_time=row["p95_response_time"],
+        p99_response_time=row["p99_response_time"],
+        total_downtime_minutes=float(row["total_downtime_minutes"] or 0),
+    )
+
+
+async def spans(conn: Connection, service_id: str, status: Status, start: datetime, end: datetime) -> list[Span]:
+    """Return the stretches of a status that touch a time, oldest first."""
+    rows = await conn.fetch(SQL_SPANS, service_id, status.value, start, end)
     return [Span(row["started_at"], row["ended_at"]) for row in rows]
 
 
@@ -242,8 +243,3 @@ async def evidence(conn: Connection, service_id: str, proof: Sequence[tuple[str,
         )
         for row in rows
     )
-
-
-async def refresh_downtime(conn: Connection, *, first: date, last: date, now: datetime, service_id: str | None = None) -> None:
-    """Set total_downtime_minutes of the days that an outage touches; of one service, or of all."""
-    await conn.execute(SQL_REFRESH_DOWNTIME, first, last, now, service_id)

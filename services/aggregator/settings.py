@@ -1,12 +1,27 @@
 """Settings of the aggregator."""
 
-from pydantic import Field
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field
 
 from shared.settings import ServiceSettings
 
 
+def _known(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        message = f"there is no time zone {name!r}"
+        raise ValueError(message) from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known)]
+
+
 class AggregatorSettings(ServiceSettings):
-    """What can be chosen for one aggregator process. Replicas may differ."""
+    """What can be chosen for one aggregator process. Replicas may differ, but for the time zone."""
 
     batch_max_messages: int = Field(
         default=50, ge=1, le=500, description="Messages per transaction at most; more is cheaper and locks longer"
@@ -23,6 +38,12 @@ class AggregatorSettings(ServiceSettings):
     flapping_window_s: float = Field(
         default=3600, ge=60, le=86_400, description="In how many seconds; it is over when at most half as many changes are left in them"
     )
+    time_zone: Zone = Field(
+        default="UTC",
+        description="Where days begin, as the IANA names it (Asia/Seoul). The same for all replicas; past days stay as they are",
+    )
+    minute_retention_days: int = Field(default=3, ge=2, le=31, description="Days that rollups of a minute are kept")
+    hour_retention_days: int = Field(default=731, ge=40, description="Days that rollups of an hour are kept; whole months go")
     partition_months_ahead: int = Field(default=2, ge=1, le=24, description="Months of api_response_times made before they begin")
     raw_retention_days: int = Field(
         default=90,

@@ -107,7 +107,7 @@ async def _say(conn: Connection, service: Service, facts: Facts, alerting: Alert
         version=(before.version if before else 0) + 1,
     )
     await store.begin_interval(conn, said)
-    await _follow(conn, before, said, now=now)
+    await _follow(conn, before, said)
     event = make_event(
         ServiceStatusChangedV1(status=said),
         source=SOURCE,
@@ -120,14 +120,12 @@ async def _say(conn: Connection, service: Service, facts: Facts, alerting: Alert
     CHANGES.labels(said.status.value).inc()
 
 
-async def _follow(conn: Connection, before: Current | None, said: ServiceStatus, *, now: datetime) -> None:
-    """Bring up to date what follows from a status: downtime of its days when an outage ends, and who is muted by it."""
+async def _follow(conn: Connection, before: Current | None, said: ServiceStatus) -> None:
+    """Have those judged again who may be muted by a status."""
     was, is_ = before is not None and before.status is Status.MAJOR_OUTAGE, said.status is Status.MAJOR_OUTAGE
     if was == is_:
         return
     await circumstances.ask_dependents(conn, said.service_id)
-    if before and was:
-        await records.refresh_downtime(conn, first=before.since.date(), last=said.since.date(), now=now, service_id=said.service_id)
 
 
 def _since(service: Service, concluded: Verdict, before: Current | None, *, now: datetime) -> datetime:

@@ -3,27 +3,27 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from math import isfinite
+from zoneinfo import ZoneInfo
 
 from prometheus_client import Counter, Histogram
 
 from services.aggregator import records, rollups, statuses, store, timelines
+from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
-from services.aggregator.domain.day import Span, Tally, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.domain.day import Tally, tally
 from services.aggregator.domain.muting import USUAL, Flapping
 from services.aggregator.domain.verdict import Observation, Region, observe, silenced, unmoved
 from services.aggregator.store import Service
 from shared import inbox
 from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckResult
-from shared.contracts.codes import Outcome, Status
-from shared.contracts.commands import Overview, Problem, Uptime, UptimeQuery
+from shared.contracts.codes import Outcome
+from shared.contracts.commands import Overview
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import Incident
 from shared.contracts.services import ServiceDefinition
-from shared.contracts.status import UptimeDay
 from shared.database import Connection, Pool, transaction
-from shared.rpc import Refused
 
 CHECKS = Counter("sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"])
 CALLS = Counter("sla_aggregator_reported_calls_total", "Reported calls, stored or repeated", ["what"])
@@ -33,6 +33,7 @@ AGE_SECONDS = Histogram(
     "Age of the newest check of a transaction when it is folded",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600),
 )
+UTC_DAYS = LocalDays(ZoneInfo("UTC"))
 SILENT_AT_ONCE = 500
 """Most regions declared silent in one transaction, so that a great silence does not lock everything for long."""
 
@@ -56,7 +57,9 @@ async def introduce_strangers(pool: Pool, batches: Sequence[Event[CheckBatchV1]]
             await store.introduce(conn, sorted(strangers))
 
 
-async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now: datetime, flapping: Flapping = USUAL) -> Folded:
+async def fold(
+    conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now: datetime, flapping: Flapping = USUAL, days: LocalDays = UTC_DAYS
+) -> Folded:
     """Add results to the raw rows, the days and the statuses. The services have rows: see `introduce_strangers`.
 
     Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
@@ -70,7 +73,7 @@ async def fold(conn: Connection, batches: Sequence[Event[CheckBatchV1]], *, now:
         stored = await records.insert_checks(conn, list(given.values()))
         fresh = [result for id_, (result, _) in given.items() if id_ in stored]
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
-        await _add_to_days(conn, [one for one in known if one.attempt == 0])  # a confirmation tells of the same slot once more
+        await _add_to_days(conn, [one for one in known if one.attempt == 0], days)  # a confirmation tells of the same slot once more
         await rollups.mark(conn, rollups.late_minutes(((one.service_id, one.scheduled_at) for one in fresh), now=now))
         changed = await _add_to_statuses(conn, services, known, now=now, flapping=flapping)
         if changed:
@@ -87,11 +90,11 @@ def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> Non
         AGE_SECONDS.observe(max(0.0, (now - max(one.checked_at for one in fresh)).total_seconds()))
 
 
-async def _add_to_days(conn: Connection, known: Sequence[CheckResult]) -> None:
+async def _add_to_days(conn: Connection, known: Sequence[CheckResult], days: LocalDays) -> None:
     """Add results to the records of their days. Their services are locked, so nobody else changes those days meanwhile."""
     by_day: dict[records.ServiceDay, list[CheckResult]] = defaultdict(list)
     for one in known:
-        by_day[one.service_id, one.scheduled_at.date()].append(one)
+        by_day[one.service_id, days.of(one.scheduled_at)].append(one)
     if not by_day:
         return
     before = await records.load_days(conn, list(by_day))
@@ -218,45 +221,10 @@ async def count_incident(conn: Connection, event_id: str, incident: Incident, *,
 
 
 async def keep_house(conn: Connection, *, now: datetime) -> None:
-    """Once a day: bring downtime minutes of outages that go on up to date, and forget old message ids."""
-    await records.refresh_downtime(conn, first=now.date() - timedelta(days=1), last=now.date(), now=now)
+    """Once a day: forget old message ids."""
     await inbox.forget(conn, now=now)
 
 
 async def overview(conn: Connection) -> Overview:
     """Return the present status of every service and of the whole, as of one moment. Needs a repeatable read."""
     return Overview(statuses=tuple(await store.statuses(conn)), system=await store.system(conn))
-
-
-async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime) -> Uptime:
-    """Return a service's days without gaps, today's as it is now. Raises `Refused` (404) for a service that was never heard of."""
-    service = await store.find_service(conn, query.service_id)
-    if service is None:
-        raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {query.service_id!r}."))
-    first = query.until - timedelta(days=query.days - 1)
-    recorded = await records.read_days(conn, service.id, first=first, last=query.until)
-    outages = await records.spans(conn, service.id, Status.MAJOR_OUTAGE, first=first, last=query.until)
-    inactive = await records.spans(conn, service.id, Status.EMPTY, first=first, last=query.until)
-    days = []
-    for step in range(query.days):
-        day = first + timedelta(days=step)
-        record = recorded.get(day) or _unrecorded(service, day, is_empty=_is_empty(service, day, inactive, now))
-        days.append(record.model_copy(update={"total_downtime_minutes": minutes_within(outages, day, now=now)}))
-    percentage = uptime_percentage(sum(one.successful_checks for one in days), sum(one.total_checks for one in days))
-    return Uptime(service_id=service.id, uptime_percentage=None if percentage is None else float(percentage), days=tuple(days))
-
-
-def _is_empty(service: Service, day: date, inactive: list[Span], now: datetime) -> bool:
-    return empty(day, created_at=service.created_at or now, removed_at=service.removed_at, inactive=inactive, now=now)
-
-
-def _unrecorded(service: Service, day: date, *, is_empty: bool) -> UptimeDay:
-    return UptimeDay(
-        service_id=service.id,
-        date=day.isoformat(),
-        status=Status.EMPTY if is_empty else Status.NO_DATA,
-        uptime_percentage=None,
-        total_checks=0,
-        successful_checks=0,
-        failed_checks=0,
-    )

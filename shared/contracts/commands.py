@@ -203,11 +203,11 @@ class Overview(Contract):
 
 
 class UptimeQuery(Contract):
-    """The daily records of one service: `days` days that end with `until` (inclusive, UTC)."""
+    """The daily records of one service: `days` days that end with `until`, inclusive; null: today, in the aggregator's time zone."""
 
     service_id: str
     days: int = Field(ge=1, le=366)
-    until: date
+    until: date | None = None
 
 
 class Uptime(Contract):

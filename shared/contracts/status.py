@@ -87,7 +87,7 @@ class SystemStatusChangedV1(Payload):
 
 
 class UptimeDay(Contract):
-    """One service's day (UTC). Percentages are of checks with a known outcome; null where there were none."""
+    """One service's day, in the aggregator's time zone. Percentages are of checks with a known outcome; null where there were none."""
 
     service_id: str
     date: str

@@ -50,6 +50,33 @@ def day_of(at_ms: int, zone: ZoneInfo) -> date:
     return (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(zone).date()
 
 
+class LocalDays:
+    """The days of a zone by moments, remembered: of many results nearly all lie in the same day or two."""
+
+    _KEPT = 4
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        """Begin with no day known."""
+        self.zone = zone
+        self._known: list[tuple[datetime, datetime, date]] = []
+
+    def of(self, at: datetime) -> date:
+        """Return the local day that a moment lies in."""
+        for start, end, day in self._known:
+            if start <= at < end:
+                return day
+        day = day_of(to_ms(at), self.zone)
+        start, end = bounds(day, self.zone)
+        self._known = [(start, end, day), *self._known[: self._KEPT - 1]]
+        return day
+
+
+def bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the first moment of a local day and of the next, in UTC."""
+    window = day_window(day, zone)
+    return _EPOCH + timedelta(milliseconds=window.start), _EPOCH + timedelta(milliseconds=window.end)
+
+
 def days(window: Window, zone: ZoneInfo) -> list[date]:
     """Return every local day that a window touches, oldest first."""
     if window.end <= window.start:

@@ -1,4 +1,4 @@
-"""What a day of checks was like. Days are UTC days of the slots.
+"""What a day of checks was like. Days are those of the slots, in SLA_TIME_ZONE.
 
 The uptime of a day is `100 * successful / total`, over the checks with a known outcome, cut (not rounded) to two decimals: a day
 with a failure never reads 100.00. Its status follows from the counts, not from the cut number:
@@ -10,8 +10,9 @@ with a failure never reads 100.00. Its status follows from the counts, not from 
     e   the service did not exist, was not active, or the day has not come yet (decided by `empty`, without any check)
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from fractions import Fraction
 
@@ -84,12 +85,6 @@ def day_status(successful: int, total: int) -> Status:
     return Status.PARTIAL_OUTAGE if share >= PARTIAL_FROM else Status.MAJOR_OUTAGE
 
 
-def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """Return the first moment of a UTC day and of the next."""
-    start = datetime.combine(day, time.min, UTC)
-    return start, start + timedelta(days=1)
-
-
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time; `end` None means that it goes on."""
@@ -102,16 +97,16 @@ class Span:
         return max(timedelta(0), min(self.end or end, end) - max(self.start, start))
 
 
-def minutes_within(spans: list[Span], day: date, *, now: datetime) -> float:
+def minutes_within(spans: Iterable[Span], start: datetime, end: datetime, *, now: datetime) -> float:
     """Return for how many minutes of a day, up to now, the spans last, to two decimals."""
-    start, end = day_bounds(day)
     total = sum((span.within(start, min(end, max(start, now))) for span in spans), timedelta(0))
     return round(total.total_seconds() / 60, 2)
 
 
-def empty(day: date, *, created_at: datetime, removed_at: datetime | None, inactive: list[Span], now: datetime) -> bool:
+def empty(
+    start: datetime, end: datetime, *, created_at: datetime, removed_at: datetime | None, inactive: Iterable[Span], now: datetime
+) -> bool:
     """Say whether a day without checks is `e` rather than `nd`: outside the service's life, wholly inactive, or still to come."""
-    start, end = day_bounds(day)
     if end <= created_at or start > now or (removed_at is not None and start >= removed_at):
         return True
     return any(span.within(start, end) == end - start for span in inactive)

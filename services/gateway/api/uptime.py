@@ -1,6 +1,5 @@
 """History of one service: a deep read, asked of the aggregator and kept in Redis for some seconds."""
 
-from datetime import UTC
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -18,11 +17,10 @@ KEEP_S = 10.0
 @router.get("/api/v1/services/{service_id}/uptime")
 async def read_uptime(parts: With, _who: Who, service_id: ServiceId, days: Annotated[int, Query(ge=1, le=366)] = 90) -> Response:
     """Return daily records, oldest first, and the uptime over all of them. History outlives a service's removal."""
-    until = parts.clock().astimezone(UTC).date()
-    key = f"sla:gateway:uptime:{service_id}:{days}:{until}"
+    key = f"sla:gateway:uptime:{service_id}:{days}"
     body = await parts.cache.get(key)
     if body is None:
-        query = UptimeQuery(service_id=service_id, days=days, until=until)
+        query = UptimeQuery(service_id=service_id, days=days)  # until today, which is for the aggregator to say
         body = _with_words(await parts.client.call(UPTIME_READ, query, timeout_s=parts.settings.rpc_timeout_s))
         await parts.cache.put(key, body, keep_s=KEEP_S)
     return as_json(body)

@@ -4,7 +4,7 @@ import asyncio
 import random
 from datetime import date, timedelta
 
-from services.aggregator import partitions, usecases
+from services.aggregator import partitions
 from services.aggregator.domain.day import Tally, tally
 from shared.contracts.checks import CheckResult
 from shared.contracts.codes import Outcome
@@ -150,14 +150,3 @@ async def test_partitions_are_made_once_and_take_over_what_came_before_them(pool
     assert await pool.fetchval("select count(*) from api_response_times_default") == 0
     assert await pool.fetchval("select count(*) from api_response_times_2026_03") == 2
     assert (await see(pool, "++")).repeated == 2, "what was moved is still known"
-
-
-async def test_the_daily_job_can_be_repeated(pool: Pool) -> None:
-    await learn(pool, definition())
-    await see(pool, "+--")
-    for _ in range(2):
-        async with transaction(pool) as conn:
-            await usecases.keep_house(conn, now=at(31))
-
-    # down since slot 1, now is slot 31: 30 slots of 2 s
-    assert float(await pool.fetchval("select total_downtime_minutes from api_call_logs")) == 1.0

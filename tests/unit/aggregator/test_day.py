@@ -1,6 +1,6 @@
 """What a day was like."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.aggregator.domain.day import Span, Tally, day_status, empty, minutes_within, tally, uptime_percentage
 from shared.contracts.codes import Status
 
-DAY = date(2026, 3, 10)
+DAY = (datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC))
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 checks = st.lists(st.one_of(st.none(), st.floats(0, 60_000, allow_nan=False)), max_size=30)
 
@@ -68,7 +68,7 @@ def at(hour: float) -> datetime:
     ],
 )
 def test_minutes_of_a_day(spans: list[Span], minutes: float) -> None:
-    assert minutes_within(spans, DAY, now=NOON) == minutes
+    assert minutes_within(spans, *DAY, now=NOON) == minutes
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_minutes_of_a_day(spans: list[Span], minutes: float) -> None:
 def test_a_day_without_checks_is_empty_only_outside_the_services_life(
     created: datetime, removed: datetime | None, inactive: list[Span], *, expected: bool
 ) -> None:
-    assert empty(DAY, created_at=created, removed_at=removed, inactive=inactive, now=at(100)) is expected
+    assert empty(*DAY, created_at=created, removed_at=removed, inactive=inactive, now=at(100)) is expected
 
 
 def test_a_day_that_has_not_come_is_empty() -> None:
-    assert empty(DAY, created_at=at(-100), removed_at=None, inactive=[], now=at(-1))
+    assert empty(*DAY, created_at=at(-100), removed_at=None, inactive=[], now=at(-1))

@@ -1,0 +1,120 @@
+"""Response times over any window: rollups of the resolution that fits, added up; percentiles always of merged sketches.
+
+What is not rolled up yet is counted from the checks, so a series goes up to now.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from services.aggregator import rollups, sketch, store
+from services.aggregator.domain.calendar import Window, bounds, days, to_ms
+from services.aggregator.rollups import DAY, HOUR, MINUTE, Done, Part, ceil, floor
+from shared.contracts.commands import Problem
+from shared.contracts.history import Series, SeriesPoint, SeriesQuery
+from shared.database import Connection
+from shared.rpc import Refused
+
+STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720))
+"""Resolutions below a day."""
+HOURS_AT_MOST = 32 * DAY
+"""Longer windows are made of days: hours of three months would be thousands of sketches."""
+LONGEST_DAYS = 3660
+
+
+async def read(conn: Connection, query: SeriesQuery, *, now: datetime, zone: ZoneInfo, minute_days: int, hour_days: int) -> Series:
+    """Return a series and its whole. The window is widened to the resolution's minutes, hours or local days.
+
+    `minute_days`, `hour_days`: how long those rollups are kept. Raises `Refused`: 404 for a service that was never heard of, 422 for a
+    window that is empty or longer than ten years. Needs a repeatable read.
+    """
+    if await store.find_service(conn, query.service_id) is None:
+        raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {query.service_id!r}."))
+    if not timedelta(0) < query.ends_at - query.starts_at <= LONGEST_DAYS * DAY:
+        raise Refused(Problem(title="Unprocessable", status=422, detail="The window must end after it starts, within ten years."))
+    finest = _finest(query, now=now, minute_days=minute_days, hour_days=hour_days)
+    edges = _edges(query, finest, zone)
+    parts = await over(conn, query.service_id, edges[0], edges[-1], finest=finest, region=query.region)
+    return Series(
+        service_id=query.service_id,
+        resolution_s=int((edges[1] - edges[0]).total_seconds()),
+        points=_points(parts, edges),
+        whole=point(edges[0], parts),
+    )
+
+
+def _finest(query: SeriesQuery, *, now: datetime, minute_days: int, hour_days: int) -> timedelta:
+    """Return the finest rollups that reach back to the start, and are not too many."""
+    if query.ends_at - query.starts_at > HOURS_AT_MOST or query.starts_at < now - (hour_days - 1) * DAY:
+        return DAY
+    return MINUTE if query.starts_at >= now - (minute_days - 1) * DAY else HOUR
+
+
+def _edges(query: SeriesQuery, finest: timedelta, zone: ZoneInfo) -> list[datetime]:
+    """Return where points begin, and where the last ends: at most `points` of them, a step apart, days at local midnights."""
+    if finest < DAY:
+        for step in STEPS:
+            start, end = floor(query.starts_at, step), ceil(query.ends_at, step)
+            number = (end - start) // step
+            if step >= finest and number <= query.points:
+                return [start + place * step for place in range(number + 1)]
+    local = days(Window(to_ms(query.starts_at), to_ms(query.ends_at)), zone)
+    width = -(-len(local) // query.points)
+    return [*(bounds(day, zone)[0] for day in local[::width]), bounds(local[-1], zone)[1]]
+
+
+async def over(
+    conn: Connection, service_id: str, start: datetime, end: datetime, *, finest: timedelta, region: str | None = None
+) -> list[Part]:
+    """Return the rollups of a time: days or hours as far as they go and `finest` asks for, then finer ones, then the checks themselves."""
+    found: list[Part] = []
+    at = start
+    for table, until in _stages(start, end, finest, await rollups.done(conn)):
+        if at < until:
+            found += await rollups.parts(conn, table, service_id, at, until, region=region)
+            at = until
+    if at < end:
+        found += await rollups.fresh(conn, service_id, at, end, region=region)
+    return found
+
+
+def _stages(start: datetime, end: datetime, finest: timedelta, done: Done) -> list[tuple[str, datetime]]:
+    """Return which rollups reach up to where. Hours begin and end on the hour, days perhaps not: minutes lie between."""
+    days_end, hours_end, minutes_end = (min(until or start, end) for until in (done.day, done.hour, done.minute))
+    stages = [("rollup_minute", minutes_end)]
+    if finest >= HOUR:
+        first_hour = ceil(max(start, days_end) if finest == DAY else start, HOUR)
+        stages = [("rollup_minute", min(first_hour, minutes_end)), ("rollup_hour", floor(hours_end, HOUR)), *stages]
+    return [("rollup_day", days_end), *stages] if finest == DAY else stages
+
+
+def _points(parts: Iterable[Part], edges: Sequence[datetime]) -> tuple[SeriesPoint, ...]:
+    groups: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        # A day rolled up in a zone of before may begin outside.
+        groups[min(max(bisect_right(edges, part.bucket) - 1, 0), len(edges) - 2)].append(part)
+    return tuple(point(start, groups[place]) for place, start in enumerate(edges[:-1]))
+
+
+def point(start: datetime, parts: Sequence[Part]) -> SeriesPoint:
+    """Return some parts merged into one."""
+    bins: dict[int, int] = defaultdict(int)
+    for part in parts:
+        for key, count in part.bins:
+            bins[key] += count
+    found = sketch.percentiles(bins.items())
+    number, total_us = sum(part.response_count for part in parts), sum(part.response_sum_us for part in parts)
+    failed = sum(part.failed for part in parts)
+    return SeriesPoint(
+        starts_at=start,
+        total=failed + sum(part.healthy + part.degraded for part in parts),
+        failed=failed,
+        p50=found.p50 if found else None,
+        p95=found.p95 if found else None,
+        p99=found.p99 if found else None,
+        avg=round(total_us / number / 1000, 3) if number else None,
+        min=min((part.min_ms for part in parts if part.min_ms is not None), default=None),
+        max=max((part.max_ms for part in parts if part.max_ms is not None), default=None),
+    )
