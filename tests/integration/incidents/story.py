@@ -61,6 +61,11 @@ def definition(service_id: str = "id-recognition", *, version: int = 1, is_activ
     )
 
 
+def muted(one: ServiceStatus, *, since: float | None = None) -> ServiceStatus:
+    """Return a status of a history that nobody is to be alerted of."""
+    return one.model_copy(update={"muted_by": "dependency:database"} | ({} if since is None else {"since": at(since)}))
+
+
 async def hear(pool: Pool, *statuses: ServiceStatus) -> None:
     """Let the service follow statuses, each in a transaction of its own, as the consumer does."""
     for one in statuses:

@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts.codes import IncidentStatus, Priority, Severity
 from shared.database import Pool
-from tests.integration.incidents.story import MO, ND, PO, E, O, at, definition, hear, history, incidents, learn, said, told
+from tests.integration.incidents.story import MO, ND, PO, E, O, at, definition, hear, history, incidents, learn, muted, said, told
 
 OPENED, UPDATED, RESOLVED = "incident.opened.v1", "incident.updated.v1", "incident.resolved.v1"
 
@@ -136,3 +136,37 @@ async def test_the_table_refuses_what_the_rules_refuse(pool: Pool) -> None:
         await pool.execute("update incident set status = 'resolved'")
     with pytest.raises(asyncpg.CheckViolationError, match="incident_resolved_is_complete"):
         await pool.execute("update incident set resolved_at = now()")
+
+
+async def test_what_is_muted_opens_nothing_until_its_mute_ends_and_is_dated_back(pool: Pool) -> None:
+    """Seen red with `muted_by` not read, and with the beginning taken from the version that ended the mute."""
+    up, down, still, over = history(O, MO, MO, O)
+    still = still.model_copy(update={"since": down.since, "previous_muted_by": "dependency:database"})
+    await hear(pool, up, muted(down))
+    assert await told(pool) == []
+
+    await hear(pool, still, over)
+
+    [incident] = await incidents(pool)
+    assert (incident.started_at, incident.resolved_at) == (at(2), at(4))
+    assert await told(pool) == [(OPENED, 1), (RESOLVED, 2)]
+
+
+async def test_what_was_muted_and_is_over_is_on_no_record_however_late_it_is_heard(pool: Pool) -> None:
+    """Seen red with `previous_muted_by` not read."""
+    up, down, over = history(O, MO, O)
+    over = over.model_copy(update={"previous_muted_by": "dependency:database"})
+
+    await hear(pool, over, muted(down), up)
+
+    assert await told(pool) == []
+
+
+async def test_an_incident_that_is_open_stays_through_a_mute(pool: Pool) -> None:
+    up, down, still, over = history(O, MO, MO, O)
+    await hear(pool, up, down, muted(still, since=2))
+    assert await told(pool) == [(OPENED, 1)]
+
+    await hear(pool, over.model_copy(update={"previous_muted_by": "dependency:database"}))
+
+    assert await told(pool) == [(OPENED, 1), (RESOLVED, 2)]
