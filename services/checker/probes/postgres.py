@@ -30,6 +30,8 @@ NEVER_S = 3600.0
 SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 """PostgreSQL's documentation, "SSL Session Encryption": answered with one letter, S or N."""
 
+_STATE = re.compile(r"[0-9A-Z]{5}")
+"""A SQLSTATE; a server can send megabytes of anything in its place."""
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 KIND = Kind(
@@ -143,6 +145,8 @@ async def _query(connection: "asyncpg.Connection[asyncpg.Record]", query: str, t
 def _words(error: Exception) -> str | None:
     state = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.PostgresError) and state and not isinstance(error, asyncpg.PostgresConnectionError):
+        if not _STATE.fullmatch(state):
+            return "refused, without a valid SQLSTATE"
         name = type(error).__name__.removeprefix("Postgres").removesuffix("Error")
         return f"refused: {_WORD_BEGINS.sub(' ', name).lower()} ({state})"
     return None

@@ -1,6 +1,7 @@
 """PostgreSQL checks against the run's own PostgreSQL."""
 
 import asyncio
+import struct
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,6 +95,28 @@ async def test_another_value_than_the_expected_one_fails(postgres: str, query: s
 )
 async def test_a_refusal_is_told_by_its_code_only(postgres: str, options: dict[str, Any], message: str) -> None:
     found = await ask(postgres, **options)
+    assert (found.outcome, found.error_message) == (Outcome.FAILED, message)
+
+
+def refusing(state: bytes) -> bytes:
+    """Return an ErrorResponse with these bytes as its SQLSTATE (PostgreSQL's documentation, "Message Formats")."""
+    fields = b"SERROR\0C" + state + b"\0Mno\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (b"42P01", "refused: undefined table (42P01), while signing in"),
+        (b"hunter2 " * 100_000, "refused, without a valid SQLSTATE, while signing in"),
+        (b"42p01", "refused, without a valid SQLSTATE, while signing in"),
+        (b"42P01\n", "refused, without a valid SQLSTATE, while signing in"),
+    ],
+)
+async def test_what_a_server_calls_a_state_is_told_only_if_it_is_one(state: bytes, message: str) -> None:
+    """Seen red with the state told as it comes: the message had 800,000 characters of the server's."""
+    async with service(babbling(refusing(state))) as port:
+        found = await check("postgres", f"postgresql://127.0.0.1:{port}/any", tls="off")
     assert (found.outcome, found.error_message) == (Outcome.FAILED, message)
 
 
