@@ -11,7 +11,7 @@ from services.aggregator.domain.accounting import Accounting
 from services.aggregator.domain.calendar import DAY_MS, Period, Window, day_of, day_start, window_at
 
 MOST_SERVICES = 1000
-MOST_LETTERS = 200
+MOST_LETTERS_OF_NAME, MOST_LETTERS_OF_REASON = 200, 2000
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _ID_LETTERS = 63
 _TARGET = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
@@ -47,7 +47,7 @@ def flaws(draft: Draft, *, missing: Collection[str] = ()) -> list[Flaw]:
 def _flaws_of_terms(draft: Draft) -> Iterator[Flaw]:
     if not _ID.fullmatch(draft.id) or len(draft.id) > _ID_LETTERS:
         yield Flaw("id", f"needs small letters, digits and single hyphens between them, at most {_ID_LETTERS}: eu-gold")
-    if reason := flaw_of_text(draft.name):
+    if reason := flaw_of_text(draft.name, most=MOST_LETTERS_OF_NAME):
         yield Flaw("name", reason)
     if not _TARGET.fullmatch(draft.target) or not 0 < Fraction(draft.target) <= 100:  # noqa: PLR2004  # percent
         yield Flaw("target", "needs a percentage above 0 and up to 100 with at most 4 decimals: 99.95")
@@ -71,13 +71,14 @@ def _flaws_of_services(draft: Draft, missing: Collection[str]) -> Iterator[Flaw]
         seen.add(service_id)
 
 
-def flaw_of_text(text: str) -> str | None:
+def flaw_of_text(text: str, *, most: int) -> str | None:
     """Return what is wrong with a name or a reason that people are to read."""
     if not text.strip():
         return "must not be empty"
-    if len(text) > MOST_LETTERS:
-        return f"needs at most {MOST_LETTERS} characters"
-    return "contains characters that cannot be printed" if not text.isprintable() else None
+    if len(text) > most:
+        return f"needs at most {most} characters"
+    printable = "".join(text.split()).isprintable()  # lines and tabs are fine
+    return None if printable else "contains characters that cannot be printed"
 
 
 def zone(name: str) -> ZoneInfo | None:
