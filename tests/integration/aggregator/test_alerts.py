@@ -8,12 +8,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.aggregator import followups, usecases
+from services.aggregator.__main__ import follow_changes
 from services.aggregator.domain.muting import Flapping
 from shared.contracts.codes import MaintenanceStatus, Status
-from shared.contracts.maintenance import Maintenance
+from shared.contracts.maintenance import Maintenance, MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1
+from shared.contracts.registry import encode, make_event
 from shared.contracts.status import ServiceStatus
 from shared.database import Pool, transaction
+from shared.messaging import Outgoing
+from shared.topology import EVENTS
 from tests.integration.aggregator.story import START, at, batch, definition, fold, learn, results, see, service_changes, system_changes
+from tests.integration.aggregator.test_messages import aggregator
+from tests.servers import Vhost
+from tests.waiting import until
 
 O, PO, MO, ND, E = Status.OPERATIONAL, Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE, Status.NO_DATA, Status.EMPTY  # noqa: E741  # the codes as everybody knows them
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELLED = MaintenanceStatus
@@ -309,3 +316,32 @@ async def test_flapping_is_said_once_and_over_when_it_calmed_down(pool: Pool) ->
     calm = await said_last(pool)
     assert (calm.status, calm.flapping, calm.muted_by, calm.since) == (MO, False, None, at(13))
     assert await follow(pool, 51, flapping=limits) == 0
+
+
+async def test_windows_are_heard_and_followed_at_once_by_two_replicas(pool: Pool, vhost: Vhost) -> None:
+    """From event to event, over the broker. Seen red without the handlers of maintenance, and without anybody who follows."""
+    async with aggregator(pool, vhost) as wiring, aggregator(pool, vhost) as other:
+        followers = [asyncio.create_task(follow_changes(one)) for one in (wiring, other)]
+        for version, payload in enumerate((MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceEndedV1), start=1):
+            status = (SCHEDULED, IN_PROGRESS, COMPLETED)[version - 1]
+            if version == 1:
+                for name in ("id-recognition", "api"):
+                    await learn(pool, definition(name))
+                    await see(pool, "+--", service_id=name)
+            heard = payload(maintenance=window("id-recognition", "api", status=status, version=version))
+            event = make_event(heard, source="/incidents", subject=str(WINDOW), version=version, at=START, correlation_id="w")
+            for publisher in (wiring.consumer.publisher, other.consumer.publisher):
+                await publisher.publish(Outgoing(EVENTS, event.type, encode(event), str(event.id), event.correlationid))
+
+            async def followed(expected: UUID | None = WINDOW if status is IN_PROGRESS else None) -> bool:
+                rows = await pool.fetch("select maintenance from status_interval where ended_at is null")
+                versions = await pool.fetch("select version from maintenance_window")
+                return {row["maintenance"] for row in rows} == {expected} and [row["version"] for row in versions] == [version]  # noqa: B023  # asked before the next round
+
+            await until(followed, within_s=10, what=f"the window is {status}")
+        for one in followers:
+            one.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+
+    statuses = await pool.fetch("select version, muted_by from status_interval where service_id = 'api' order by version")
+    assert [tuple(row.values()) for row in statuses] == [(1, None), (2, None), (3, f"maintenance:{WINDOW}"), (4, None)]
