@@ -15,7 +15,7 @@ from itertools import pairwise
 from operator import attrgetter, itemgetter
 
 from services.aggregator.domain.timeline import State
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached, standing
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached
 
 CHECKPOINT_EVERY = 3_600_000
 """How far checkpoints lie apart, in ms."""
@@ -210,7 +210,7 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
     ordered = sorted(seen)
     if not before.window or ordered[0].slot <= before.newest_slot:
         return ordered[0].slot
-    newest, present = before.newest_slot, None if calm else standing(before, thresholds)
+    newest, present = before.newest_slot, None if calm else _present(before, thresholds, silent_after)
     for one in ordered:
         if one.slot - newest > silent_after:
             return one.slot
@@ -221,6 +221,15 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
                 return one.slot
             present = after
     return None
+
+
+def _present(region: Region, thresholds: Thresholds, silent_after: int) -> Standing:
+    """Return how a region stands as its timeline has it: after a gap it begins from unknown, whether silence was declared or not."""
+    present, last = region.base, region.base_slot
+    for one in region.window:
+        present = (Standing() if last >= 0 and one.slot - last > silent_after else present).after(one, thresholds)
+        last = one.slot
+    return present
 
 
 def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:

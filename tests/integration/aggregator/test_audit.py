@@ -1,0 +1,283 @@
+"""What a number rests on, on a real database: intervals, spans, checks, a digest; and dry runs.
+
+Seen red with corrections left out of the account, with confirmations counted, with the digest over `computed_at`, with exclusions made
+later told of an earlier publication, with the margin of a dry run left out, and with a dry run by the rules that are.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.aggregator import audits, circumstances, corrections, promises, replays
+from shared.contracts.codes import MaintenanceStatus, SlaPeriod, TimelineState
+from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, DryRun, DryRunQuery, Period, Timeline
+from shared.contracts.maintenance import Maintenance
+from shared.contracts.sla import SlaContract, SlaExclusion, StateInterval
+from shared.database import Connection, Pool, transaction
+from shared.rpc import Refused
+from tests.integration.aggregator.story import START, at, batch, confirmation, definition, fold, learn, results, see
+
+SERVICE = "id-recognition"
+WINDOW = UUID("0196d0a4-0000-7000-8000-000000000001")
+
+
+@asynccontextmanager
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        yield conn
+
+
+async def audit(pool: Pool, end: float = 20, *, now: float = 1000, as_of: float | None = None, contract: str | None = None) -> Audit:
+    query = AuditQuery(
+        service_id=SERVICE, starts_at=at(0), ends_at=at(end), contract_id=contract, as_of=None if as_of is None else at(as_of)
+    )
+    async with reading(pool) as conn:
+        return await audits.audit(conn, query, now=at(now))
+
+
+async def dry_run(
+    pool: Pool, start: float, end: float, rules: Mapping[str, object], *, now: float = 100_000, service_id: str = SERVICE
+) -> DryRun:
+    query = DryRunQuery.model_validate({"service_id": service_id, "starts_at": at(start), "ends_at": at(end)} | dict(rules))
+    async with reading(pool) as conn:
+        return await audits.dry_run(conn, query, now=at(now))
+
+
+async def timeline(pool: Pool, start: float, end: float, *, now: float) -> Timeline:
+    async with reading(pool) as conn:
+        return await audits.read_timeline(conn, Period(service_id=SERVICE, starts_at=at(start), ends_at=at(end)), now=at(now))
+
+
+def plain(intervals: tuple[StateInterval, ...]) -> list[tuple[str, float, float | None]]:
+    return [(one.state.value, slot(one.started_at), None if one.ended_at is None else slot(one.ended_at)) for one in intervals]
+
+
+def slot(moment: object) -> float:
+    return (moment - START) / timedelta(seconds=2)  # type: ignore[operator, no-any-return]  # a datetime, always
+
+
+async def work(pool: Pool, now: float) -> None:
+    while await replays.work(pool, now=at(now)):
+        pass
+
+
+async def watched(pool: Pool) -> None:
+    """Twenty slots: two down of them, of which one lies in a maintenance window; three partly down; one unknown check."""
+    await learn(pool, definition())
+    for region, seen in (("eu", "++++--++++---+++++?+"), ("us", "++++--+++++++++++++++"[:20]), ("asia", "+" * 20)):
+        await see(pool, seen, region=region)
+    await work(pool, 20)
+
+
+def window(**changes: object) -> Maintenance:
+    fields = {
+        "id": WINDOW,
+        "title": "New disks",
+        "services": (SERVICE,),
+        "status": MaintenanceStatus.COMPLETED,
+        "starts_at": at(5),
+        "ends_at": at(9),
+        "created_by": "kim",
+        "created_at": at(0),
+        "version": 3,
+    }
+    return Maintenance.model_validate(fields | changes)
+
+
+async def promise(pool: Pool, *, share: str = "1", exclusions: tuple[SlaExclusion, ...] = ()) -> None:
+    contract = SlaContract(
+        id="gold",
+        name="Gold",
+        target="99.9",
+        period=SlaPeriod.MONTH,
+        services=(SERVICE,),
+        partial_share=share,
+        count_maintenance=True,
+        count_unknown=True,
+    )
+    async with transaction(pool) as conn:
+        await promises.put(conn, contract, judged_until=at(0), actor="kim")
+        for one in exclusions:
+            await promises.exclude(conn, "gold", one)
+
+
+async def test_an_audit_says_what_its_numbers_rest_on(pool: Pool) -> None:
+    await watched(pool)
+    async with transaction(pool) as conn:
+        await circumstances.save_window(conn, window())
+
+    found = await audit(pool)
+
+    assert (
+        plain(found.intervals)
+        == plain(found.measured)
+        == [
+            ("up", 0, 4),
+            ("down", 4, 6),
+            ("up", 6, 10),
+            ("partial", 10, 13),
+            ("up", 13, 20),
+        ]
+    )
+    assert [(one.regions_down) for one in found.intervals] == [(), ("eu", "us"), (), ("eu",), ()]
+    assert [(one.title, one.created_by) for one in found.maintenances] == [("New disks", "kim")]
+    # 20 slots of 2 s, 4 of them maintenance; down for 1 outside of it, and for 3 tenths of 3 partly
+    assert found.counted_minutes == pytest.approx(16 * 2 / 60)
+    assert found.downtime_minutes == pytest.approx(1.9 * 2 / 60)
+    assert found.uptime_percentage == float((Decimal(100) * (1 - Decimal("1.9") / 16)).quantize(Decimal("0.0001"), rounding="ROUND_DOWN"))
+    assert (found.total_checks, found.successful_checks, found.failed_checks) == (59, 52, 7)
+    assert found.checks_percentage == 88.1355
+    assert (found.partial_share, found.count_maintenance, found.count_unknown) == ("0.3", False, False)
+    assert found.formula_version == 1
+
+
+async def test_the_same_question_has_the_same_digest_that_anybody_can_compute(pool: Pool) -> None:
+    await watched(pool)
+    one, two = await audit(pool, now=1000), await audit(pool, now=2000)
+    assert one.digest == two.digest
+    assert one.computed_at != two.computed_at
+    told = json.loads(one.model_dump_json(exclude={"digest", "computed_at"}))
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace(".0,", ",")  # 96.0 is 96 in RFC 8785
+    assert hashlib.sha256(text.encode()).hexdigest() == one.digest
+    assert (await audit(pool, end=19)).digest != one.digest
+
+
+async def test_a_confirmation_counts_for_the_state_and_not_as_a_check(pool: Pool) -> None:
+    await learn(pool, definition())
+    found = results("++-+++")
+    await fold(pool, batch([*found, confirmation(found[2], attempt=1, after_ms=500)]), now=at(6))
+    await work(pool, 6)
+    told = await audit(pool, 6)
+    assert plain(told.intervals) == [("up", 0, 2), ("down", 2, 3), ("up", 3, 6)]
+    assert (told.total_checks, told.failed_checks) == (6, 1)
+
+
+async def test_a_contract_counts_as_it_says_and_excludes_what_it_excludes(pool: Pool) -> None:
+    await watched(pool)
+    mine = SlaExclusion(id=uuid4(), starts_at=at(4), ends_at=at(5), reason="agreed", made_by="kim", made_at=at(30))
+    later = SlaExclusion(id=uuid4(), starts_at=at(5), ends_at=at(6), reason="agreed too", made_by="kim", made_at=at(40))
+    await promise(pool, exclusions=(mine,))
+    async with transaction(pool) as conn:
+        await circumstances.save_window(conn, window())
+
+    before = await audit(pool, contract="gold", as_of=35)
+    found = await audit(pool, contract="gold")
+    assert found.counted_minutes == pytest.approx(19 * 2 / 60)
+    assert found.downtime_minutes == pytest.approx(4 * 2 / 60)
+    assert [one.reason for one in found.exclusions] == ["agreed"]
+
+    async with transaction(pool) as conn:
+        await promises.exclude(conn, "gold", later)
+    assert (await audit(pool, contract="gold")).downtime_minutes == pytest.approx(3 * 2 / 60)
+    assert (await audit(pool, contract="gold", as_of=35)).digest == before.digest
+    assert (await audit(pool, contract="gold", as_of=25)).exclusions == ()
+
+
+async def test_as_it_was_published_then(pool: Pool) -> None:
+    await watched(pool)
+    before = await audit(pool, as_of=25)
+    assert before.model_dump(exclude={"digest", "computed_at", "as_of"}) == (await audit(pool)).model_dump(
+        exclude={"digest", "computed_at", "as_of"}
+    )
+    late = [confirmation(results("-", first=16, region=region)[0], attempt=1, after_ms=1) for region in ("eu", "us", "asia")]
+    also = [one.model_copy(update={"id": uuid4(), "scheduled_at": one.scheduled_at + timedelta(milliseconds=1)}) for one in late]
+    await fold(pool, batch([*late, *also]), now=at(30))
+    await work(pool, 30)
+    async with transaction(pool) as conn:
+        fields = {"id": uuid4(), "service_id": SERVICE, "starts_at": at(4), "ends_at": at(5), "state": TimelineState.UP, "reason": "r"}
+        made = await corrections.make(conn, CorrectionDraft.model_validate(fields | {"actor": "kim"}), now=at(40))
+
+    after = await audit(pool)
+    assert len(after.measured) == len(before.measured) + 2
+    assert [one.correction for one in after.intervals if one.correction] == [made.id]
+    assert [one.correction for one in after.measured if one.correction] == []
+    assert (await audit(pool, as_of=25)).digest == before.digest
+    between = await audit(pool, as_of=35)
+    assert (len(between.measured), between.corrections) == (len(after.measured), ())
+
+
+async def test_a_timeline_goes_on_where_nothing_ended_it(pool: Pool) -> None:
+    await watched(pool)
+    assert plain((await timeline(pool, 15, 200, now=20)).intervals) == [("up", 15, None)]
+    assert plain((await timeline(pool, -5, 3, now=20)).intervals) == [("inactive", -5, 0), ("up", 0, 3)]
+    assert plain((await timeline(pool, 9, 12, now=20)).intervals) == [("up", 9, 10), ("partial", 10, 12)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "states"),
+    [
+        ({}, [("up", 0, 4), ("down", 4, 6), ("up", 6, 10), ("partial", 10, 13), ("up", 13, 20)]),
+        ({"failure_threshold": 3}, [("up", 0, 10), ("partial", 10, 13), ("up", 13, 20)]),
+        ({"quorum": "all"}, [("up", 0, 4), ("partial", 4, 6), ("up", 6, 10), ("partial", 10, 13), ("up", 13, 20)]),
+        ({"quorum": "any"}, [("up", 0, 4), ("down", 4, 6), ("up", 6, 10), ("down", 10, 13), ("up", 13, 20)]),
+        ({"failure_threshold": 4}, [("up", 0, 20)]),
+        ({"failure_threshold": 4, "degraded_after_ms": 1}, [("degraded", 0, 20)]),
+    ],
+)
+async def test_a_dry_run_changes_the_rules_and_nothing_else(
+    pool: Pool, rules: dict[str, object], states: list[tuple[str, float, float]]
+) -> None:
+    await watched(pool)
+    before = await pool.fetch("select * from timeline order by id")
+    found = await dry_run(pool, 0, 20, rules, now=20)
+    assert plain(found.would_be) == states
+    assert plain(found.was) == [("up", 0, 4), ("down", 4, 6), ("up", 6, 10), ("partial", 10, 13), ("up", 13, 20)]
+    assert found.was_uptime_percentage == 85.5
+    assert await pool.fetch("select * from timeline order by id") == before
+    assert await pool.fetchval("select count(*) from timeline_dirty") == 0
+
+
+async def test_a_dry_run_is_what_the_change_would_have_given(pool: Pool) -> None:
+    """Hours of two regions, read in several pieces, beside a service that had those rules; any part of it, too."""
+    await learn(pool, definition())
+    await learn(pool, definition("other").model_copy(update={"failure_threshold": 4, "recovery_threshold": 1, "quorum": "any"}))
+    pattern = ("+" * 700 + "---+-" + "----" + "+-" * 40 + "?" * 30 + "~" * 9) * 3
+    for service_id in (SERVICE, "other"):
+        for region, seen in (("eu", pattern), ("us", pattern[300:] + pattern[:300])):
+            for start in range(0, len(seen), 500):
+                await see(pool, seen[start : start + 500], first=start, service_id=service_id, region=region)
+    end = len(pattern)
+    await work(pool, end)
+    rules = {"failure_threshold": 4, "recovery_threshold": 1, "quorum": "any"}
+    for start, until in ((0, end), (1500, 1720), (704, 706), (800, 850)):
+        found = await dry_run(pool, start, until, rules, now=end)
+        was = (await dry_run(pool, start, until, {}, now=end, service_id="other")).was
+        assert plain(found.would_be) == plain(was)
+        assert plain((await dry_run(pool, start, until, {}, now=end)).would_be) == plain(found.was)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field"),
+    [
+        ({"service_id": "nobody"}, 404, None),
+        ({"ends_at": at(0)}, 422, "ends_at"),
+        ({"ends_at": at(0) + timedelta(days=401)}, 422, "ends_at"),
+        ({"starts_at": at(2000), "ends_at": at(2001)}, 422, "starts_at"),
+        ({"as_of": at(1001)}, 422, "as_of"),
+        ({"contract_id": "none"}, 404, None),
+    ],
+)
+async def test_what_cannot_be_audited(pool: Pool, query: dict[str, object], status: int, field: str | None) -> None:
+    await watched(pool)
+    asked = AuditQuery.model_validate({"service_id": SERVICE, "starts_at": at(0), "ends_at": at(20)} | query)
+    with pytest.raises(Refused) as refused:
+        async with reading(pool) as conn:
+            await audits.audit(conn, asked, now=at(1000))
+    problem = refused.value.problem
+    assert (problem.status, [one.field for one in problem.errors]) == (status, [field] if field else [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "field"), [({"quorum": "most"}, "quorum"), ({"quorum": "0"}, "quorum"), ({"ends_at": at(0) + timedelta(days=101)}, "ends_at")]
+)
+async def test_what_cannot_be_tried(pool: Pool, rules: dict[str, object], field: str) -> None:
+    await watched(pool)
+    with pytest.raises(Refused) as refused:
+        await dry_run(pool, 0, 20, rules)
+    assert [one.field for one in refused.value.problem.errors] == [field]
