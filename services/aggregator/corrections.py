@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from asyncpg import Record
 
-from services.aggregator import store, timelines
+from services.aggregator import rollups, store, timelines
 from services.aggregator.store import moment, slot_of
 from shared.contracts.codes import TimelineState
 from shared.contracts.commands import FieldProblem, Problem
@@ -52,6 +52,7 @@ async def make(conn: Connection, draft: CorrectionDraft, *, now: datetime) -> Co
     stored = await conn.fetchrow(SQL_FIND, draft.id)
     if stored is None or tuple(stored)[2:7] != said:
         raise Refused(Problem(title="Conflict", status=409, detail=f"The correction {draft.id} says something else."))
+    await rollups.reopen(conn, stored["service_id"], stored["starts_at"], stored["ends_at"])
     return _correction(stored)
 
 
@@ -77,6 +78,7 @@ async def revoke(conn: Connection, ref: CorrectionRef, *, now: datetime) -> Corr
     stored = await conn.fetchrow(SQL_FIND, ref.id)
     if stored is None:
         raise Refused(Problem(title="Not found", status=404, detail=f"There is no correction {ref.id}."))
+    await rollups.reopen(conn, stored["service_id"], stored["starts_at"], stored["ends_at"])
     return _correction(stored)
 
 

@@ -110,6 +110,17 @@ update uptime_records u set finalized_at = null from asked
  where u.service_id = asked.service_id and u.date = asked.date and finalized_at is not null"""
 
 
+# Whole days around it: closing a day again that did not change gives the same record.
+SQL_REOPEN_SPAN = """
+with logs as (update api_call_logs set finalized_at = null where service_id = $1 and date between $2 and $3 and finalized_at is not null)
+update uptime_records set finalized_at = null where service_id = $1 and date between $2 and $3 and finalized_at is not null"""
+
+
+async def reopen(conn: Connection, service_id: str, start: datetime, end: datetime) -> None:
+    """Have the days around a time closed again, as their downtime changed."""
+    await conn.execute(SQL_REOPEN_SPAN, service_id, start.date() - DAY, end.date() + DAY)
+
+
 def late_minutes(checks: Iterable[tuple[str, datetime]], *, now: datetime) -> set[tuple[str, datetime]]:
     """Return the (service, minute) pairs of checks, by service and slot, whose minute may have been rolled up without them."""
     latest = now - LATE

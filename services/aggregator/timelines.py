@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
+from services.aggregator import rollups
 from services.aggregator.domain.amending import Row
 from services.aggregator.domain.courses import CHECKPOINT_EVERY, Checkpoint, Rules
 from services.aggregator.domain.timeline import State
@@ -208,6 +209,7 @@ async def publish(conn: Connection, service_id: str, gone: Sequence[Row], new: S
     """Write what became known now, and that some rows were believed until now."""
     if gone:
         await conn.execute(SQL_DISBELIEVE, service_id, [moment(one.start) for one in gone], now)
+    await _reopen_days(conn, service_id, gone, new, now=now)
     records = [
         (
             service_id,
@@ -222,6 +224,15 @@ async def publish(conn: Connection, service_id: str, gone: Sequence[Row], new: S
     ]
     if records:
         await conn.copy_records_to_table("timeline", records=records, columns=WRITTEN)
+
+
+async def _reopen_days(conn: Connection, service_id: str, gone: Sequence[Row], new: Sequence[Row], *, now: datetime) -> None:
+    """Have days closed again whose downtime is another."""
+    before, after = ({(one.start, one.end or slot_of(now)) for one in rows if one.state is State.DOWN} for rows in (gone, new))
+    changed = before ^ after
+    if changed:
+        start, end = min(start for start, _ in changed), max(end for _, end in changed)
+        await rollups.reopen(conn, service_id, moment(start), moment(end))
 
 
 async def read(conn: Connection, service_id: str, start: int, end: int, *, limit: int, as_of: datetime | None = None) -> list[Row]:
