@@ -22,6 +22,7 @@ from services.gateway.sessions import Attempts, Pace, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import Door
 from services.gateway.web.page import Page
+from services.gateway.web.reports.making import Reports
 from shared.clock import Clock, utc_now
 from shared.health import Health, serving
 from shared.messaging import Publisher, open_publisher
@@ -84,6 +85,7 @@ def _parts(  # noqa: PLR0917  # the wiring
         attempts=Attempts(cache, most=settings.sign_in_attempts),
         pace=Pace(cache, most=settings.push_calls_per_minute),
         publisher=publisher,
+        reports=Reports(),
     )
 
 
@@ -95,7 +97,7 @@ async def _follow(parts: Parts) -> None:
     """Begin from the saved snapshot, if there is one; then follow the stream, ask the owners, save and ping, for ever."""
     settings, hub = parts.settings, parts.hub
     await snapshot.load(hub, parts.cache)
-    refresher = Refresher(hub, parts.client, every_s=settings.refresh_every_s, timeout_s=settings.rpc_timeout_s)
+    refresher = Refresher(hub, parts.client, every_s=settings.refresh_every_s, timeout_s=settings.rpc_timeout_s, clock=parts.clock)
     hub.on_broken = refresher.wake
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Feed(settings.broker_url.get_secret_value(), hub, name=f"{NAME} feed").run())

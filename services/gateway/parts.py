@@ -8,6 +8,7 @@ from services.gateway.live.hub import Hub
 from services.gateway.sessions import Attempts, Pace, Sessions
 from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import Door
+from services.gateway.web.reports.making import Reports
 from shared.clock import Clock
 from shared.messaging import Publisher
 from shared.rpc import Client
@@ -28,3 +29,4 @@ class Parts:
     attempts: Attempts
     pace: Pace
     publisher: Publisher
+    reports: Reports

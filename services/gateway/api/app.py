@@ -2,7 +2,20 @@
 
 from fastapi import Depends, FastAPI
 
-from services.gateway.api import applying, calls, checks, incidents, problems, push, services, session, uptime
+from services.gateway.api import (
+    applying,
+    calls,
+    checks,
+    contracts,
+    history,
+    incidents,
+    maintenances,
+    problems,
+    push,
+    services,
+    session,
+    uptime,
+)
 from services.gateway.api.access import guard
 from services.gateway.parts import Parts
 
@@ -14,6 +27,6 @@ def rest_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     problems.register(app)
-    for room in (session, applying, services, checks, push, calls, uptime, incidents):
+    for room in (session, applying, services, checks, push, calls, uptime, history, contracts, incidents, maintenances):
         app.include_router(room.router)
     return app

@@ -12,11 +12,14 @@ class Action(StrEnum):
     HANDLE_INCIDENTS = "handle_incidents"
     REPORT_CALLS = "report_calls"
     CHANGE_SERVICES = "change_services"
+    PLAN_MAINTENANCE = "plan_maintenance"
+    CORRECT_HISTORY = "correct_history"
+    CHANGE_CONTRACTS = "change_contracts"
 
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.VIEWER: frozenset({Action.READ}),
-    Role.REPORTER: frozenset({Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS}),
+    Role.REPORTER: frozenset({Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS, Action.PLAN_MAINTENANCE}),
     Role.ADMIN: frozenset(Action),
 }
 

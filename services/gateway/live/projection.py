@@ -9,7 +9,7 @@ from typing import Any
 from shared.contracts.codes import Status
 from shared.contracts.envelope import Event, Payload
 from shared.contracts.incidents import Incident, IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
-from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
+from shared.contracts.maintenance import Maintenance, MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1, SystemStatus, SystemStatusChangedV1
 
@@ -41,6 +41,7 @@ INCIDENT = {
 MAINTENANCE = {"id", "title", "description", "services", "status", "starts_at", "ends_at", "version"}
 INCIDENT_UPDATE = {"id", "status", "message", "created_at"}
 ENVELOPE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype")
+DEGRADED_WORD = "degraded"
 
 Shape = dict[str, Any]
 
@@ -67,16 +68,24 @@ def public_incident(incident: Incident) -> Shape:
     return shape
 
 
+def public_maintenance(one: Maintenance) -> Shape:
+    """Return what the public sees of a maintenance window: not who announced it."""
+    return one.model_dump(mode="json", include=MAINTENANCE)
+
+
 def service_with_status(service: ServiceDefinition, status: ServiceStatus | None) -> Shape:
-    """Return a service and its status in one flat object, with the word beside the code."""
+    """Return a service and its status in one flat object, with the word beside the code. Degraded is a level of its own under `po`."""
     code = status.status if status else without_status(service)
     shape = None if status is None else public_status(status)
     return public_service(service) | {
         "status": code,
-        "status_word": code.word,
+        "status_word": DEGRADED_WORD if status and status.degraded else code.word,
         "status_since": shape["since"] if shape else None,
         "status_detected_at": shape["detected_at"] if shape else None,
         "status_version": status.version if status else 0,
+        "degraded": bool(status and status.degraded),
+        "maintenance": shape["maintenance"] if shape else None,
+        "flapping": bool(status and status.flapping),
     }
 
 
@@ -107,7 +116,7 @@ def _of_incident(data: Any) -> Shape:  # noqa: ANN401
 
 
 def _of_maintenance(data: Any) -> Shape:  # noqa: ANN401
-    return {"maintenance": data.maintenance.model_dump(mode="json", include=MAINTENANCE)}
+    return {"maintenance": public_maintenance(data.maintenance)}
 
 
 PROJECTIONS: Mapping[type[Payload], Callable[[Any], Shape]] = {

@@ -1,4 +1,4 @@
-"""What is so now, in memory: definitions, statuses, incidents, the system. Events move it; the owners' own answers mend it.
+"""What is so now, in memory: definitions, statuses, incidents, maintenance windows, the system. Events and the owners' answers move it.
 
 Newest version wins, so events may come twice or out of order. An owner's answer is the truth of the moment it was asked, and so
 replaces whatever did not change meanwhile, even by a lower version: an owner restored from a backup is right.
@@ -9,9 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
-from shared.contracts.codes import IncidentStatus
+from shared.contracts.codes import IncidentStatus, MaintenanceStatus
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import Incident, IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.maintenance import (
+    Maintenance,
+    MaintenanceEndedV1,
+    MaintenanceScheduledV1,
+    MaintenanceStartedV1,
+    MaintenanceUpdatedV1,
+)
 from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1, SystemStatus, SystemStatusChangedV1
 
@@ -19,7 +26,7 @@ RECENT_INCIDENTS = 100
 """How many resolved incidents are kept beside all open ones."""
 
 K = TypeVar("K")
-V = TypeVar("V", ServiceDefinition, ServiceStatus)
+V = TypeVar("V", ServiceDefinition, ServiceStatus, Maintenance)
 
 
 @dataclass(slots=True)
@@ -31,11 +38,15 @@ class Facts:
     """Versions of services that were removed, so that an older event does not bring them back."""
     statuses: dict[str, ServiceStatus] = field(default_factory=dict)
     incidents: dict[UUID, Incident] = field(default_factory=dict)
+    maintenances: dict[str, Maintenance] = field(default_factory=dict)
+    """By id. Ended ones stay until their owner is asked again, so that an older event does not bring them back."""
     system: SystemStatus | None = None
 
     def picture(self) -> "Facts":
         """Return what is so now, for comparison later."""
-        return Facts(dict(self.services), dict(self.removed), dict(self.statuses), dict(self.incidents), self.system)
+        return Facts(
+            dict(self.services), dict(self.removed), dict(self.statuses), dict(self.incidents), dict(self.maintenances), self.system
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class Answers:
     statuses: tuple[ServiceStatus, ...] | None = None
     system: SystemStatus | None = None
     incidents: tuple[Incident, ...] | None = None
+    maintenances: tuple[Maintenance, ...] | None = None
+    """Those that have not ended, and maybe some that have."""
 
 
 class ReadModel:
@@ -71,6 +84,13 @@ class ReadModel:
                 self.facts.system = system if changed else self.facts.system
             case IncidentOpenedV1(incident=incident) | IncidentUpdatedV1(incident=incident) | IncidentResolvedV1(incident=incident):
                 changed = self._incident(incident)
+            case (
+                MaintenanceScheduledV1(maintenance=one)
+                | MaintenanceUpdatedV1(maintenance=one)
+                | MaintenanceStartedV1(maintenance=one)
+                | MaintenanceEndedV1(maintenance=one)
+            ):
+                changed = _newer(self.facts.maintenances, str(one.id), one)
             case _:
                 changed = False
         self.revision += changed
@@ -83,6 +103,10 @@ class ReadModel:
     def take_incident(self, incident: Incident) -> None:
         """Take in what the owner answered to a command, likewise."""
         self.revision += self._incident(incident)
+
+    def take_maintenance(self, one: Maintenance) -> None:
+        """Take in what the owner answered to a command, likewise."""
+        self.revision += _newer(self.facts.maintenances, str(one.id), one)
 
     def take_removal(self, service_id: str) -> None:
         """Take in that the checker removed a service. Versions grow by one, so the event that follows has the next one."""
@@ -113,6 +137,8 @@ class ReadModel:
             now.system = answers.system if answers.system != now.system else now.system
         if answers.incidents is not None:
             rewound |= self._mend_incidents(answers.incidents, before)
+        if answers.maintenances is not None:
+            rewound |= self._mend_maintenances(answers.maintenances, before)
         self.revision += now != old
         return rewound
 
@@ -160,6 +186,22 @@ class ReadModel:
         self._forget_old_incidents()
         return rewound
 
+    def _mend_maintenances(self, answers: Iterable[Maintenance], before: Facts) -> bool:
+        known, rewound = self.facts.maintenances, False
+        asked = {str(one.id): one for one in answers}
+        for key, one in list(known.items()):
+            if key not in asked and before.maintenances.get(key) is one:
+                del known[key]
+                rewound |= is_ahead(one)
+        for key, answer in asked.items():
+            have = known.get(key)
+            if have is not None and have is before.maintenances.get(key) and answer.version < have.version:
+                known[key] = answer
+                rewound = True
+            else:
+                _newer(known, key, answer)
+        return rewound
+
     def _forget_old_incidents(self) -> None:
         resolved = [incident for incident in self.facts.incidents.values() if not is_open(incident)]
         for incident in sorted(resolved, key=lambda one: one.started_at, reverse=True)[RECENT_INCIDENTS:]:
@@ -168,6 +210,15 @@ class ReadModel:
     def incidents_newest_first(self) -> list[Incident]:
         """Return the open incidents and the newest resolved ones."""
         return sorted(self.facts.incidents.values(), key=lambda one: (one.started_at, str(one.id)), reverse=True)
+
+    def maintenances_by_start(self) -> list[Maintenance]:
+        """Return the maintenance windows that are known, the one that begins first first."""
+        return sorted(self.facts.maintenances.values(), key=lambda one: (one.starts_at, str(one.id)))
+
+
+def is_ahead(one: Maintenance) -> bool:
+    """Say whether a maintenance window goes on or is still to come."""
+    return one.status in {MaintenanceStatus.SCHEDULED, MaintenanceStatus.IN_PROGRESS}
 
 
 def is_open(incident: Incident) -> bool:

@@ -15,6 +15,7 @@ from services.gateway.live.readmodel import Facts
 from shared.clock import Clock
 from shared.contracts.base import Contract, Timestamp
 from shared.contracts.incidents import Incident
+from shared.contracts.maintenance import Maintenance
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import ServiceStatus, SystemStatus
 from shared.telemetry import logger
@@ -37,6 +38,8 @@ class Snapshot(Contract):
     statuses: tuple[ServiceStatus, ...]
     system: SystemStatus | None
     incidents: tuple[Incident, ...]
+    maintenances: tuple[Maintenance, ...] = ()
+    """Absent in a snapshot of the version before."""
 
 
 def of_hub(hub: Hub, *, now: datetime) -> Snapshot:
@@ -51,6 +54,7 @@ def of_hub(hub: Hub, *, now: datetime) -> Snapshot:
         statuses=tuple(facts.statuses.values()),
         system=facts.system,
         incidents=tuple(facts.incidents.values()),
+        maintenances=tuple(facts.maintenances.values()),
     )
 
 
@@ -61,6 +65,7 @@ def restore(hub: Hub, snapshot: Snapshot) -> None:
         removed=dict(snapshot.removed),
         statuses={one.service_id: one for one in snapshot.statuses},
         incidents={one.id: one for one in snapshot.incidents},
+        maintenances={str(one.id): one for one in snapshot.maintenances},
         system=snapshot.system,
     )
     hub.model.revision += 1

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.gateway.live import projection
-from services.gateway.live.readmodel import ReadModel, is_open
+from services.gateway.live.readmodel import ReadModel, is_ahead, is_open
 from shared.contracts.incidents import Incident
 from shared.contracts.services import ServiceDefinition
 from shared.contracts.status import ServiceStatus
 
+NOTHING_CONCLUDED: dict[str, Any] = {"evidence": None, "muted_by": None, "previous": None, "previous_since": None}
 PUBLIC_RESOLVED = 20
 """How many resolved incidents the public snapshot and the page show."""
 
@@ -69,7 +70,7 @@ class Views:
         return [one for one in newest if is_open(one)] + resolved
 
     def public_data(self) -> bytes:
-        """Return the `data` of the public snapshot: services with status, incidents, the system."""
+        """Return the `data` of the public snapshot: services with status, incidents, maintenance ahead, the system."""
         return self._once("public", self._model.revision, self._build_public)
 
     def private_services(self) -> bytes:
@@ -103,9 +104,12 @@ class Views:
         services = [self._public_piece(service, facts.statuses.get(service.id)) for service in self.ordered_services()]
         shown = self.public_incidents()
         incidents = [self._public.get(one.id, (one,), lambda one=one: projection.public_incident(one)) for one in shown]  # type: ignore[misc]  # bound in the loop
-        self._public.keep({one.id for one in shown} | facts.services.keys())
+        ahead = [one for one in self._model.maintenances_by_start() if is_ahead(one)]
+        maintenances = [self._public.get(("m", one.id), (one,), lambda one=one: projection.public_maintenance(one)) for one in ahead]  # type: ignore[misc]
+        self._public.keep({one.id for one in shown} | {("m", one.id) for one in ahead} | facts.services.keys())
         system = to_json(None if facts.system is None else projection.public_system(facts.system))
-        return b'{"system":%s,"services":[%s],"incidents":[%s]}' % (system, b",".join(services), b",".join(incidents))
+        lists = (b",".join(pieces) for pieces in (services, incidents, maintenances))
+        return b'{"system":%s,"services":[%s],"incidents":[%s],"maintenances":[%s]}' % (system, *lists)
 
     def _public_piece(self, service: ServiceDefinition, status: ServiceStatus | None) -> bytes:
         return self._public.get(service.id, (service, status), lambda: projection.service_with_status(service, status))
@@ -125,5 +129,5 @@ class Views:
 
 
 def _private_shape(service: ServiceDefinition, status: ServiceStatus | None) -> dict[str, Any]:
-    evidence = None if status is None else status.evidence.model_dump(mode="json")
-    return service.model_dump(mode="json") | projection.service_with_status(service, status) | {"evidence": evidence}
+    why = None if status is None else status.model_dump(mode="json", include={"evidence", "muted_by", "previous", "previous_since"})
+    return service.model_dump(mode="json") | projection.service_with_status(service, status) | (why or NOTHING_CONCLUDED)

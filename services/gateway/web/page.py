@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.gateway.domain.language import LANGUAGES, choose
-from services.gateway.domain.summary import headline
+from services.gateway.domain.summary import Seen, headline
 from services.gateway.live.hub import Hub
 from shared.clock import Clock
 from shared.contracts.base import rfc3339
@@ -20,7 +20,16 @@ from shared.contracts.codes import IncidentStatus, Status
 HERE = Path(__file__).parent
 NAMES = (("en", "English"), ("ko", "한국어"))
 SHAPES = {"o": "●", "po": "◐", "mo": "✕", "nd": "?", "e": "○"}
-SIGNS = {"operational": "●", "degraded": "◐", "outage": "✕", "unknown": "?", "partly_unknown": "?", "nothing": "○"}
+SIGNS = {
+    "operational": "●",
+    "degraded": "◐",
+    "impaired": "◐",
+    "maintenance": "◇",
+    "outage": "✕",
+    "unknown": "?",
+    "partly_unknown": "?",
+    "nothing": "○",
+}
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 LANGUAGE_COOKIE = "lang"
 CSP = (
@@ -99,10 +108,11 @@ class Page:
             common
             | {
                 "data": data,
-                "headline": headline(Status(one["status"]) for one in data["services"]),
+                "headline": headline(_seen(one) for one in data["services"]),
                 "as_of": as_of,
                 "moment": self._macros.moment,
                 "incident": lambda one: self._macros.incident(one, texts, names),
+                "planned": lambda one: self._macros.planned(one, texts, names),
                 "name_of": lambda one: names[one["id"]],
                 "open_incidents": [one for one in data["incidents"] if one["status"] != IncidentStatus.RESOLVED],
                 "recent_incidents": [one for one in data["incidents"] if one["status"] == IncidentStatus.RESOLVED],
@@ -123,6 +133,10 @@ class Page:
 def _name(one: dict[str, Any], language: str) -> str:
     name: str = (one["display_name_ko"] if language == "ko" else None) or one["display_name"]
     return name
+
+
+def _seen(one: dict[str, Any]) -> Seen:
+    return Seen(Status(one["status"]), degraded=one["degraded"], in_maintenance=one["maintenance"] is not None)
 
 
 def _cookie(header: str) -> str | None:

@@ -29,6 +29,7 @@ from shared.health import Health
 from shared.messaging import Outgoing, Publisher, open_publisher
 from shared.rpc import Refused, serve
 from shared.topology import EVENTS
+from tests.integration.gateway.past import Past
 from tests.servers import Database
 from tests.waiting import until
 
@@ -59,10 +60,11 @@ def definition(service_id: str = "face-compare", *, version: int = 1, **more: ob
     return ServiceDefinition.model_validate(fields | more)
 
 
-def status_of(service_id: str = "face-compare", status: Status = Status.OPERATIONAL, *, version: int = 1) -> ServiceStatus:
+def status_of(service_id: str = "face-compare", status: Status = Status.OPERATIONAL, *, version: int = 1, **more: object) -> ServiceStatus:
     """Return a status whose evidence the public must not see."""
     evidence = Evidence(reason=f"because of {SECRET}")
-    return ServiceStatus(service_id=service_id, status=status, since=NOW, detected_at=NOW, evidence=evidence, version=version)
+    fields: dict[str, Any] = {"service_id": service_id, "status": status, "since": NOW, "detected_at": NOW, "version": version}
+    return ServiceStatus.model_validate(fields | {"evidence": evidence} | more)
 
 
 def incident(
@@ -133,6 +135,7 @@ class Owners:
     services: dict[str, ServiceDefinition] = field(default_factory=dict)
     statuses: dict[str, ServiceStatus] = field(default_factory=dict)
     incidents: dict[UUID, Incident] = field(default_factory=dict)
+    past: Past = field(default_factory=Past)
     silent: set[str] = field(default_factory=set)
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -242,6 +245,7 @@ class Owners:
 
     def answers(self) -> dict[str, Mapping[Any, Any]]:
         """Return who answers what, by queue."""
+        past: dict[str, dict[Any, Any]] = {queue: dict(one) for queue, one in self.past.answers().items()}
         return {
             ask.CHECKER_RPC: {
                 ask.SERVICES_LIST: self.listing,
@@ -254,13 +258,14 @@ class Owners:
                 ask.PUSH_SIGNAL: self.push,
                 ask.PUSH_RENEW_TOKEN: self.renew,
             },
-            ask.AGGREGATOR_RPC: {ask.STATUS_OVERVIEW: self.overview, ask.UPTIME_READ: self.uptime},
+            ask.AGGREGATOR_RPC: {ask.STATUS_OVERVIEW: self.overview, ask.UPTIME_READ: self.uptime} | past[ask.AGGREGATOR_RPC],
             ask.INCIDENTS_RPC: {
                 ask.INCIDENTS_LIST: self.incident_list,
                 ask.INCIDENTS_GET: self.incident_get,
                 ask.INCIDENTS_OPEN: self.incident_open,
                 ask.INCIDENTS_UPDATE: self.incident_update,
-            },
+            }
+            | past[ask.INCIDENTS_RPC],
         }
 
 

@@ -1,7 +1,8 @@
 """REST as its users meet it: closed unless a role opens it, and every error says what is wrong."""
 
+import re
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -13,7 +14,7 @@ from services.gateway.api.app import rest_app
 from services.gateway.domain.roles import may
 from services.gateway.usecases import NoSuchUser, NotAcceptable, UserExists, create_user, reset_password
 from shared.contracts.codes import Role, Status
-from tests.integration.gateway import rig
+from tests.integration.gateway import past, rig
 from tests.integration.gateway.conftest import Chooser
 from tests.proxy import running_proxy
 from tests.servers import Database
@@ -21,6 +22,8 @@ from tests.waiting import until
 
 DRAFT = {"id": "new-one", "name": "new-one"}
 INCIDENT = {"title": "Slow", "message": "We look", "severity": "high", "affected_services": ["face-compare"]}
+SPAN = {"starts_at": "2026-03-14T09:00:00Z", "ends_at": "2026-03-14T10:00:00Z"}
+PROMISE = {"name": "Gold", "target": "99.95", "period": "month", "services": ["face-compare"]}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/services"): DRAFT,
     ("PATCH", "/api/v1/services/{service_id}"): {"description": "new"},
@@ -29,7 +32,19 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/services/{service_id}/response-times"): {"calls": [rig.call()]},
     ("POST", "/api/v1/incidents"): INCIDENT,
     ("POST", "/api/v1/incidents/{incident_id}/updates"): {"status": "identified", "message": "Found it"},
+    ("POST", "/api/v1/services/{service_id}/dry-run"): {"failure_threshold": 5},
+    ("POST", "/api/v1/services/{service_id}/corrections"): SPAN | {"state": "up", "reason": "The probe's own network was down"},
+    ("PUT", "/api/v1/sla/contracts/{contract_id}"): PROMISE,
+    ("POST", "/api/v1/sla/contracts/{contract_id}/exclusions"): SPAN | {"reason": "Power cut"},
+    ("POST", "/api/v1/maintenances"): SPAN | {"title": "Upgrade", "services": ["face-compare"]},
+    ("PATCH", "/api/v1/maintenances/{maintenance_id}"): {"title": "Longer upgrade"},
 }
+
+
+def addressed(path: str, key: UUID) -> str:
+    """Return a route's path with its parameters filled in."""
+    filled = path.replace("{service_id}", "face-compare").replace("{contract_id}", "gold")
+    return re.sub(r"\{[a-z]+_id\}", str(key), filled)
 
 
 def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -66,7 +81,7 @@ async def test_nobody_gets_in_without_a_session(running: rig.Running) -> None:
     for cookies in ({}, {"sla_session": "invented"}):
         async with httpx.AsyncClient(base_url=running.url, cookies=cookies) as http:
             for method, path in NEEDS:
-                answer = await http.request(method, path.replace("{incident_id}", "0" * 32), content=b"not even json")
+                answer = await http.request(method, addressed(path, UUID(int=0)), content=b"not even json")
                 is_problem(answer, 401)
 
 
@@ -74,10 +89,13 @@ async def test_nobody_gets_in_without_a_session(running: rig.Running) -> None:
 async def test_each_role_gets_exactly_what_it_may(running: rig.Running, others: rig.World, role: Role) -> None:
     known = rig.incident()
     others.owners.incidents[known.id] = known
+    there = others.owners.past
+    there.contracts["gold"] = past.contract()
+    there.corrections[known.id] = past.correction(id=known.id)
+    there.maintenances[known.id] = past.maintenance(key=known.id)
     async with rig.signed_in(running, role) as http:
         for (method, path), action in sorted(NEEDS.items(), key=lambda need: need[0][0] == "DELETE"):
-            address = path.replace("{service_id}", "face-compare").replace("{incident_id}", str(known.id))
-            answer = await http.request(method, address, json=BODIES.get((method, path)))
+            answer = await http.request(method, addressed(path, known.id), json=BODIES.get((method, path)))
             if may(role, action):
                 assert answer.is_success, (method, path, answer.text)
             else:

@@ -10,7 +10,7 @@ from services.gateway.domain import passwords
 from services.gateway.domain.csrf import forged
 from services.gateway.domain.language import LANGUAGES, choose
 from services.gateway.domain.roles import Action, may
-from services.gateway.domain.summary import Headline, headline
+from services.gateway.domain.summary import Headline, Seen, headline
 from services.gateway.web.page import HERE, SHAPES, SIGNS, load_texts
 from shared.contracts.codes import IncidentStatus, Role, Severity, Status
 
@@ -19,8 +19,19 @@ from shared.contracts.codes import IncidentStatus, Role, Severity, Status
     ("role", "allowed"),
     [
         (Role.VIEWER, {Action.READ}),
-        (Role.REPORTER, {Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS}),
-        (Role.ADMIN, {Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS, Action.CHANGE_SERVICES}),
+        (Role.REPORTER, {Action.READ, Action.HANDLE_INCIDENTS, Action.REPORT_CALLS, Action.PLAN_MAINTENANCE}),
+        (
+            Role.ADMIN,
+            {
+                Action.READ,
+                Action.HANDLE_INCIDENTS,
+                Action.REPORT_CALLS,
+                Action.PLAN_MAINTENANCE,
+                Action.CHANGE_SERVICES,
+                Action.CORRECT_HISTORY,
+                Action.CHANGE_CONTRACTS,
+            },
+        ),
     ],
 )
 def test_each_role_may_do_exactly_this(role: Role, allowed: set[Action]) -> None:
@@ -94,16 +105,34 @@ def test_no_header_makes_the_language_fail(accept: str) -> None:
 
 @given(st.lists(st.sampled_from(Status)))
 def test_the_unknown_is_never_called_operational(statuses: list[Status]) -> None:
-    said = headline(statuses)
+    said = headline(Seen(one) for one in statuses)
     known = set(statuses) - {Status.EMPTY}
     assert (said is Headline.OPERATIONAL) == (known == {Status.OPERATIONAL})
     assert (said is Headline.OUTAGE) == (Status.MAJOR_OUTAGE in known)
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ([Seen(Status.PARTIAL_OUTAGE, degraded=True), Seen(Status.OPERATIONAL)], Headline.IMPAIRED),
+        ([Seen(Status.PARTIAL_OUTAGE, degraded=True), Seen(Status.PARTIAL_OUTAGE)], Headline.DEGRADED),
+        ([Seen(Status.MAJOR_OUTAGE, in_maintenance=True), Seen(Status.OPERATIONAL)], Headline.MAINTENANCE),
+        ([Seen(Status.OPERATIONAL, in_maintenance=True)], Headline.MAINTENANCE),
+        ([Seen(Status.MAJOR_OUTAGE, in_maintenance=True), Seen(Status.MAJOR_OUTAGE)], Headline.OUTAGE),
+        ([Seen(Status.MAJOR_OUTAGE, in_maintenance=True), Seen(Status.NO_DATA)], Headline.UNKNOWN),
+        ([Seen(Status.EMPTY, in_maintenance=True)], Headline.NOTHING),
+    ],
+)
+def test_announced_work_is_no_outage_and_an_outage_beside_it_is_still_one(seen: list[Seen], said: Headline) -> None:
+    """Seen red with services in maintenance counted like others, and with every partial outage called degraded."""
+    assert headline(seen) is said
 
 
 def test_both_dictionaries_have_the_same_keys_and_every_word_that_the_page_needs() -> None:
     texts = load_texts()
     assert texts["en"].keys() == texts["ko"].keys()
     needed = {f"headline.{one}" for one in Headline} | {f"status.{one}" for one in Status} | {f"incident.{one}" for one in IncidentStatus}
+    needed |= {"status.degraded", "in_maintenance", "maintenance.scheduled", "maintenance.in_progress"}
     assert needed | {f"severity.{one}" for one in Severity} <= texts["en"].keys()
     assert set(SHAPES) == set(Status)
     assert set(SIGNS) == set(Headline)
@@ -115,6 +144,8 @@ def test_no_text_of_the_dictionaries_is_empty_and_none_is_unused() -> None:
     for language in LANGUAGES:
         for key, text in json.loads((HERE / "texts" / f"{language}.json").read_text(encoding="utf-8")).items():
             assert text.strip()
-            assert key in used or key.partition(".")[0] in {"headline", "status", "incident", "severity"} or key in {"offline", "stale"}, (
-                key
-            )
+            assert (
+                key in used
+                or key.partition(".")[0] in {"headline", "status", "incident", "severity", "maintenance"}
+                or key in {"offline", "stale"}
+            ), key

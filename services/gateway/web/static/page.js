@@ -4,7 +4,7 @@
   const given = JSON.parse(document.getElementById("state").textContent);
   const { texts: t, shapes, signs, lang } = given;
   const SILENCE_MS = 45000; // the server says something every 20 s
-  const services = new Map(), incidents = new Map();
+  const services = new Map(), incidents = new Map(), maintenances = new Map();
   let offset = null, asOf = given.as_of, stale = given.stale, socket = null, attempt = 0, watchdog = 0;
 
   const at = (text) => new Date(text);
@@ -27,13 +27,17 @@
     incidents.clear();
     for (const one of data.services) services.set(one.id, one);
     for (const one of data.incidents) incidents.set(one.id, one);
+    maintenances.clear();
+    for (const one of data.maintenances) maintenances.set(one.id, one);
   }
 
   function apply(event) {
-    const { service, status, incident } = event.data;
+    const { service, status, incident, maintenance } = event.data;
     if (event.type.startsWith("service.status_changed.")) {
       const one = services.get(status.service_id);
-      if (one && status.version > one.status_version) Object.assign(one, { status: status.status, status_since: status.since, status_version: status.version });
+      const { degraded, flapping } = status;
+      const news = { status: status.status, status_since: status.since, status_version: status.version, degraded, flapping, maintenance: status.maintenance };
+      if (one && status.version > one.status_version) Object.assign(one, news);
     } else if (event.type.startsWith("service.removed.")) {
       const one = services.get(service.id);
       if (one && service.version >= one.version) services.delete(service.id);
@@ -41,6 +45,9 @@
       const one = services.get(service.id);
       if (!one) services.set(service.id, { ...service, status: service.is_active ? "nd" : "e", status_since: null, status_version: 0 });
       else if (service.version > one.version) Object.assign(one, service);
+    } else if (maintenance) {
+      const one = maintenances.get(maintenance.id);
+      if (!one || maintenance.version > one.version) maintenances.set(maintenance.id, maintenance);
     } else if (incident) {
       const one = incidents.get(incident.id);
       const entries = new Map([...(one ? one.updates : []), ...incident.updates].map((entry) => [entry.id, entry]));
@@ -50,11 +57,13 @@
   }
 
   function headline() {
-    const seen = new Set([...services.values()].map((one) => one.status));
-    seen.delete("e");
-    if (!seen.size) return "nothing";
+    const known = [...services.values()].filter((one) => one.status !== "e");
+    if (!known.length) return "nothing";
+    const unannounced = known.filter((one) => !one.maintenance);
+    if (unannounced.length < known.length && unannounced.every((one) => one.status === "o")) return "maintenance";
+    const seen = new Set(unannounced.map((one) => one.status));
     if (seen.has("mo")) return "outage";
-    if (seen.has("po")) return "degraded";
+    if (seen.has("po")) return unannounced.every((one) => one.status !== "po" || one.degraded) ? "impaired" : "degraded";
     if (seen.has("nd")) return seen.size === 1 ? "unknown" : "partly_unknown";
     return "operational";
   }
@@ -62,8 +71,9 @@
   function serviceRow(one) {
     const shape = make("span", "shape", shapes[one.status]);
     shape.ariaHidden = "true";
-    const row = make("li", "", make("span", "name", nameOf(one)), make("span", `state ${one.status}`, shape, " ", t[`status.${one.status}`]));
+    const row = make("li", "", make("span", "name", nameOf(one)), make("span", `state ${one.status}`, shape, " ", t[one.degraded ? "status.degraded" : `status.${one.status}`]));
     row.dataset.id = one.id;
+    if (one.maintenance) row.append(" ", make("span", "tag", t.in_maintenance));
     if (one.status_since) row.append(make("span", "since", t.since, " ", moment(one.status_since)));
     return row;
   }
@@ -84,6 +94,15 @@
     return card;
   }
 
+  function plannedCard(one) {
+    const facts = make("p", "facts", make("strong", "", t[`maintenance.${one.status}`]), " · ", moment(one.starts_at), " – ", moment(one.ends_at));
+    const names = one.services.map((id) => (services.has(id) ? nameOf(services.get(id)) : id)).join(", ");
+    const card = make("article", "incident planned", make("h3", "", one.title), facts, make("p", "facts", `${t.affects}: ${names}`));
+    card.dataset.id = one.id;
+    if (one.description) card.append(make("p", "message", one.description));
+    return card;
+  }
+
   function fill(id, cards, nothing) {
     document.getElementById(id).replaceChildren(...(cards.length ? cards : [make("p", "none", nothing)]));
   }
@@ -97,6 +116,9 @@
     if (sentence.textContent !== t[`headline.${key}`]) sentence.textContent = t[`headline.${key}`];
     const rows = [...services.values()].sort((a, b) => a.display_name.localeCompare(b.display_name)).map(serviceRow);
     document.getElementById("list").replaceChildren(...rows);
+    const ahead = [...maintenances.values()].filter((one) => one.status === "scheduled" || one.status === "in_progress");
+    document.getElementById("maintenance").hidden = !ahead.length;
+    document.getElementById("planned").replaceChildren(...ahead.sort((a, b) => at(a.starts_at) - at(b.starts_at)).map(plannedCard));
     const newest = [...incidents.values()].sort((a, b) => at(b.started_at) - at(a.started_at));
     fill("open", newest.filter((one) => one.status !== "resolved").map(incidentCard), t.no_open_incidents);
     fill("recent", newest.filter((one) => one.status === "resolved").slice(0, 20).map(incidentCard), t.no_recent_incidents);
