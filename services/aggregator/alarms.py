@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.contracts.envelope import Event, Payload
 
 SOURCE = "/aggregator"
-SERVICES_AT_ONCE = 500
+SERVICES_AT_ONCE = 300
 """Services whose facts are in memory at once; a contract over more is looked at alone."""
 PATIENCE = timedelta(minutes=5)
 """A window is judged so long after its end, and not while results of it wait to be told of: what is said then is never taken back."""

@@ -3,6 +3,7 @@
 Moments in milliseconds since 1970, UTC. What has not come yet is not known: load up to now, not to the end of a window that goes on.
 """
 
+import asyncio
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,8 @@ from shared.database import Connection
 
 # The newest interval that begins before the time is looked up first: years of older ones are not read.
 _MEASURED = """
-select t.service_id, t.started_at, coalesce(t.ended_at, $3) as ended_at, t.state
+select t.service_id, (extract(epoch from t.started_at) * 1000)::bigint as start,
+       (extract(epoch from coalesce(t.ended_at, $3)) * 1000)::bigint as end, t.state
   from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since),
        lateral (select coalesce(max(b.started_at), '-infinity') as started_at from timeline b
                  where b.service_id = asked.service_id and {believed_before} and b.started_at <= asked.since) first,
@@ -46,6 +48,9 @@ select m.id, m.title, m.starts_at, m.ends_at, asked.service_id
    and asked.service_id = mine.service_id and m.ends_at > asked.since
  order by m.starts_at, m.id"""
 
+_STATES = {state.value: state for state in State}
+ROWS_AT_ONCE = 1000
+"""After so many rows others have their turn: timelines of many services are long."""
 SQL_HOURS_DONE = "select done_until from rollup_progress where resolution = 'hour'"
 # Whole hours are added up already; what they leave over of the time is counted check by check.
 SQL_CHECKS = """
@@ -102,8 +107,10 @@ async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of:
     asked = (list(since), [moment(at) for at in since.values()], moment(until))
     measured: dict[str, list[Interval]] = defaultdict(list)
     rows = await (conn.fetch(SQL_MEASURED, *asked) if as_of is None else conn.fetch(SQL_MEASURED_THEN, *asked, as_of))
-    for row in rows:
-        measured[row["service_id"]].append(Interval(slot_of(row["started_at"]), slot_of(row["ended_at"]), State(row["state"])))
+    for number, row in enumerate(rows):
+        measured[row["service_id"]].append(Interval(row["start"], row["end"], _STATES[row["state"]]))
+        if number % ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
     corrections: dict[str, list[Correction]] = defaultdict(list)
     for row in await conn.fetch(SQL_CORRECTIONS, *asked, as_of):
         start, end = slot_of(row["starts_at"]), slot_of(row["ends_at"])

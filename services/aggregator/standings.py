@@ -37,7 +37,7 @@ select asked.service_id, asked.since, (
         select from api_response_times c
          where c.service_id = asked.service_id and c.scheduled_at >= asked.since and c.scheduled_at < $3
            and c.source = 'check' and c.attempt = 0 and c.is_success is not null
-         limit $4) some) as number
+         limit $4) few) as number
   from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)"""
 
 Sample = tuple[str, int]

@@ -50,7 +50,9 @@ class Correction:
 def clip(intervals: Iterable[Interval], window: Window) -> list[Interval]:
     """Return the intervals inside a window, cut at its edges."""
     return [
-        replace(one, start=max(one.start, window.start), end=min(one.end, window.end))
+        one
+        if window.start <= one.start and one.end <= window.end
+        else replace(one, start=max(one.start, window.start), end=min(one.end, window.end))
         for one in intervals
         if one.start < window.end and one.end > window.start
     ]
