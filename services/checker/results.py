@@ -1,20 +1,24 @@
-"""Finished checks as messages."""
+"""Finished checks as messages. Whatever a service answered, it must not keep the results of others from being told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.checker.domain.target import Failure, Times
-from services.checker.scheduler import Check
+from services.checker.domain.redact import storable
+from services.checker.domain.target import Failure, Times, not_looked
+from services.checker.scheduler import BROKEN, Check
 from services.checker.spool import Batch
 from shared.contracts.checks import CheckBatchV1, CheckResult, FailedAssertion, Phases, check_id
 from shared.contracts.envelope import Event
 from shared.contracts.registry import encode
+from shared.telemetry import logger
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_PHASES = Phases()
 _NO_DETAILS: dict[str, Any] = {}
+log = logger(__name__)
 
 
 def to_result(check: Check, region: str) -> CheckResult:
@@ -32,24 +36,63 @@ def to_result(check: Check, region: str) -> CheckResult:
         response_time_ms=found.response_time_ms,
         status_code=found.status_code,
         error_type=found.error_type,
-        error_message=found.error_message,
+        error_message=storable(found.error_message) if found.error_message else found.error_message,
         phases=_phases(found.times),
         endpoint=check.target.endpoint_url,
         method=found.method,
         attempt=check.attempt,
         assertions=tuple(_failed(one) for one in found.failures) if found.failures else (),
-        details=dict(found.details) if found.details else _NO_DETAILS,
-        evidence=found.evidence,
+        details=_storable(found.details) if found.details else _NO_DETAILS,
+        evidence=storable(found.evidence) if found.evidence else found.evidence,
     )
 
 
 def to_batch(checks: Sequence[Check], *, batch_id: UUID, region: str, checker: str, at: datetime) -> Batch:
-    """Return the message that tells these checks."""
-    data = CheckBatchV1(checker=checker, results=tuple(to_result(check, region) for check in checks))
-    event = Event[CheckBatchV1](
-        id=batch_id, source="/checker", type=CheckBatchV1.TYPE, subject=region, time=at, correlationid=batch_id.hex, data=data
-    )
-    return Batch(str(batch_id), len(checks), encode(event))
+    """Return the message that tells these checks; one that cannot be encoded is told as unknown."""
+
+    def encoded(results: Sequence[CheckResult]) -> bytes:
+        data = CheckBatchV1(checker=checker, results=tuple(results))
+        event = Event[CheckBatchV1](
+            id=batch_id, source="/checker", type=CheckBatchV1.TYPE, subject=region, time=at, correlationid=batch_id.hex, data=data
+        )
+        return encode(event)
+
+    results = [to_result(check, region) for check in checks]
+    try:
+        body = encoded(results)
+    except (ValueError, RecursionError):
+        body = encoded([_encodable(result, check, region) for result, check in zip(results, checks, strict=True)])
+    return Batch(str(batch_id), len(checks), body)
+
+
+def _encodable(result: CheckResult, check: Check, region: str) -> CheckResult:
+    """Return a result, or if it cannot be encoded what a defect of the probe is told as: nothing was learnt of the service."""
+    trouble = _trouble(result)
+    if trouble is None:
+        return result
+    BROKEN.inc()
+    log.error("a result cannot be told", service_id=check.target.id, kind=check.target.kind, reason=trouble)
+    nothing = not_looked("defect of the probe: what it found cannot be told", method=check.measurement.method)
+    return to_result(replace(check, measurement=nothing), region)
+
+
+def _trouble(result: CheckResult) -> str | None:
+    """Return why a result cannot be encoded."""
+    try:
+        result.model_dump_json()
+    except (ValueError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return None
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401  # JSON
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable(str(name)): _storable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(one) for one in value]
+    return value
 
 
 def _failed(failure: Failure) -> FailedAssertion:
@@ -59,7 +102,7 @@ def _failed(failure: Failure) -> FailedAssertion:
         comparison=failure.comparison,
         target=failure.target,
         severity=failure.severity,
-        found=failure.found,
+        found=storable(failure.found),
     )
 
 

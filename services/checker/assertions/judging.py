@@ -1,7 +1,6 @@
 """What a measurement means under a target's assertions: the outcome, each failure with what was found instead, and the evidence."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from services.checker.assertions.answers import CUT, Answer, Found
 from services.checker.assertions.comparisons import COMPARISONS, as_text
 from services.checker.assertions.reading import Assertion
-from services.checker.domain.redact import MASK, is_secret_name, redact
+from services.checker.domain.redact import MASK, is_secret_name, redact, storable
 from services.checker.domain.target import NO_FACTS, Failure, Measurement, Target
 from shared.contracts.codes import AssertionSeverity, ErrorType, Outcome
 
@@ -24,7 +23,6 @@ LONG_BODY = 32_768
 NOT_JUDGED = "not judged: the check brought no answer that could be"
 
 _ANSWERS = frozenset({Outcome.HEALTHY, Outcome.DEGRADED})
-_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def _message(one: Assertion, looked: Found, secrets: tuple[str, ...]) -> str:
     what = "" if one.target is None and one.comparison.endswith("exists") else f" {json.dumps(one.target, ensure_ascii=False)}"
     but = f", but {looked.trouble}" if looked.trouble else ""
     sentence = redact(f"expected {where} {COMPARISONS[one.comparison].words}{what}", secrets)
-    return _clean(sentence)[: MAX_MESSAGE - len(but)] + but
+    return storable(sentence)[: MAX_MESSAGE - len(but)] + but
 
 
 def _failure(one: Assertion, looked: Found, answer: Answer, secrets: tuple[str, ...]) -> Failure:
@@ -153,14 +151,9 @@ def _window(text: str) -> tuple[str, bool]:
 
 
 def _safe(text: str, secrets: tuple[str, ...], *, cut: bool) -> str:
-    redacted = redact(_clean(text), secrets)
+    redacted = redact(storable(text), secrets)
     # What the window's end broke in two may be half a secret, and shows if much before it became a mask.
     return redacted[: -max(map(len, secrets), default=0) or None] if cut else redacted
-
-
-def _clean(text: str) -> str:
-    """Return a text as it can be stored and shown."""
-    return _UNSHOWN.sub("�", text)
 
 
 def secrets_of(options: Any) -> Iterator[str]:  # noqa: ANN401  # any kind's options

@@ -1,6 +1,6 @@
 """What must not be seen is made unrecognisable: known secrets, and what looks like one. For evidence, found values and messages.
 
-Whatever is taken for a secret becomes `MASK`. Doing it again changes nothing.
+Whatever is taken for a secret becomes `MASK`. Doing it again changes nothing. `storable` does the same for what no database takes.
 """
 
 import re
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 MASK = "********"
 _STAR = MASK[0]
+_UNSTORABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 # Each keeps the groups around what it hides. All are linear: no part of a pattern can be matched by two of its repetitions.
 _KEY = (
@@ -50,6 +51,11 @@ _HINTS: tuple[tuple[str, ...], ...] = (
 def is_secret_name(name: str) -> bool:
     """Say whether what bears this name is to be hidden whatever it looks like: a header, a JSONPath that ends in a password."""
     return _SECRET_NAME.search(name) is not None
+
+
+def storable(text: str) -> str:
+    """Return a text as it can be encoded, stored and shown: a lone surrogate is no UTF-8, and PostgreSQL takes no NUL."""
+    return _UNSTORABLE.sub("�", text)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

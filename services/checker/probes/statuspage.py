@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from services.checker.domain.kinds import Kind, Source
+from services.checker.domain.redact import storable
 from services.checker.domain.target import NO_FACTS, Facts, Measurement, Target, not_looked
 from services.checker.probes import http
 from services.checker.probes.exchange import Shape
@@ -104,7 +105,7 @@ def _told(answer: Measurement, said: str, description: str, *, keep: bool) -> Me
         error_type=None if well else ErrorType.ASSERTION_FAILED,
         error_message=None if well else f"the page's status is {said.replace('_', ' ')}",
         facts=replace(answer.facts, values={"status": said}) if keep else NO_FACTS,
-        details={"status": said, "description": description[:MAX_DESCRIPTION]},
+        details={"status": said, "description": description},
     )
 
 
@@ -162,4 +163,4 @@ def _component(page: Any, wanted: str) -> tuple[str, str]:  # noqa: ANN401  # JS
 
 
 def _text(value: Any) -> str:  # noqa: ANN401  # JSON
-    return value if isinstance(value, str) else ""
+    return storable(value[:MAX_DESCRIPTION]) if isinstance(value, str) else ""

@@ -22,6 +22,7 @@ PAGES: dict[str, Any] = {
     "number": {"status": {"indicator": 1}},
     "list": [],
     "bare": {"page": {"name": "x"}},
+    "strange": {"status": {"indicator": "none", "description": "x\ud800\0" + "y" * 300}},
 }
 COMPONENTS = [
     {"id": "a1", "name": "API", "status": "operational"},
@@ -32,6 +33,7 @@ COMPONENTS = [
     {"id": "f1", "name": "Twice", "status": "operational"},
     {"id": "f2", "name": "Twice", "status": "major_outage"},
     {"id": "g1", "name": "Odd", "status": "fine"},
+    {"id": "h1", "name": "x\ud800\0", "status": "operational"},
     "no component",
 ]
 
@@ -131,6 +133,12 @@ async def test_a_page_that_cannot_be_reached_is_unknown(url: str, why: str) -> N
 async def test_a_page_that_moved_is_followed_and_may_be_asserted_on(site: str) -> None:
     found = await read(f"{site}/moved", assertions=looking_at("status"))
     assert (found.outcome, found.facts.values) == (Outcome.HEALTHY, {"status": "none"})
+
+
+async def test_what_a_page_says_can_be_told(site: str) -> None:
+    """Seen red with its words told as they come: a lone surrogate ended the checker."""
+    assert (await read(f"{site}/strange")).details == {"status": "none", "description": "x��" + "y" * 197}
+    assert (await read(site, component="h1")).details == {"status": "operational", "description": "x��"}
 
 
 def test_the_component_is_all_there_is_to_choose() -> None:

@@ -1,12 +1,16 @@
 """Finished checks as messages: what others read is what was found."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from services.checker.domain.target import Failure, Measurement, Target, Times, failed
 from services.checker.probes.http import HttpOptions
 from services.checker.results import to_batch
-from services.checker.scheduler import Check
+from services.checker.scheduler import BROKEN, Check
 from shared.clock import utc_now
 from shared.contracts.checks import CheckBatchV1, CheckResult, FailedAssertion, check_id
 from shared.contracts.codes import AssertionSeverity, ErrorType, Outcome
@@ -58,3 +62,44 @@ def test_plain_checks_carry_nothing_more() -> None:
     assert (healthy.attempt, healthy.assertions, healthy.details, healthy.evidence) == (0, (), {}, None)
     assert healthy.checked_at - began < timedelta(milliseconds=1)
     assert (refused.error_type, refused.error_message) == (ErrorType.CONNECTION_ERROR, "connection refused, while connecting")
+
+
+def test_what_no_database_takes_is_replaced_wherever_it_is() -> None:
+    """Seen red with what was found told as it came: the first raises when it is encoded, the second when it is stored."""
+    strange, plain = "x\ud800y\0z", "x�y�z"
+    found = Measurement(
+        Outcome.FAILED,
+        error_type=ErrorType.ASSERTION_FAILED,
+        error_message=strange,
+        failures=(replace(FAILURE, found=strange),),
+        details={"name": strange, strange: [strange, {"in": (strange,)}], "days": 1.5},
+        evidence=strange,
+    )
+    (result,) = told(Check(TARGET, 5_000, utc_now(), found))
+    assert (result.error_message, result.assertions[0].found, result.evidence) == (plain, plain, plain)
+    assert result.details == {"name": plain, plain: [plain, {"in": [plain]}], "days": 1.5}
+
+
+def endless() -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    outer = inner
+    for _ in range(400):
+        outer = {"in": outer}
+    return outer
+
+
+@pytest.mark.parametrize("details", [{"raw": b"\xff"}, {"raw": object()}, endless()], ids=["bytes", "object", "deep"])
+def test_a_result_that_cannot_be_told_is_unknown_and_takes_none_along(details: dict[str, Any]) -> None:
+    """Seen red without the second try: the shipper ended, with it the process, and the other results were lost."""
+    before = BROKEN._value.get()  # noqa: SLF001  # a counter has no public reading
+    fine = Measurement(Outcome.HEALTHY, response_time_ms=1.0, status_code=200)
+    first, strange, last = told(
+        Check(TARGET, 1_000, utc_now(), fine),
+        Check(TARGET, 2_000, utc_now(), replace(fine, details=details), 2),
+        Check(TARGET, 3_000, utc_now(), fine),
+    )
+    assert first.outcome is last.outcome is Outcome.HEALTHY
+    assert (strange.outcome, strange.error_type, strange.attempt) == (Outcome.UNKNOWN, ErrorType.UNKNOWN, 2)
+    assert strange.error_message == "not checked: defect of the probe: what it found cannot be told"
+    assert strange.id == check_id("one", "seoul", strange.scheduled_at)
+    assert BROKEN._value.get() == before + 1  # noqa: SLF001  # as above
