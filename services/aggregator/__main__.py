@@ -17,6 +17,7 @@ from services.aggregator.consumers import (
     subscribe_calls,
     subscribe_checks,
     subscribe_events,
+    watch_contracts,
     watch_silence,
 )
 from services.aggregator.domain.calendar import LocalDays
@@ -53,6 +54,18 @@ async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
                 raise
             wiring.storing.unsettle()
             log.warning("cannot look for silent services now", reason=str(error))
+
+
+async def look_at_contracts(wiring: Wiring) -> None:
+    """Look at SLA contracts each minute, for ever; while the database is away, a minute later."""
+    while True:
+        await asyncio.sleep(MINUTE_S)
+        try:
+            await watch_contracts(wiring)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("cannot look at SLA contracts now", reason=str(error))
 
 
 async def keep_timelines(pool: Pool, *, clock: Clock) -> None:
@@ -159,6 +172,7 @@ def main() -> None:
         await stack.enter_async_context(consuming(consumer))
         jobs = {
             "timelines": lambda: keep_timelines(pool, clock=utc_now),
+            "slas": lambda: look_at_contracts(wiring),
             "follow-ups": lambda: follow_changes(wiring),
             "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
             "daily": lambda: prepare_daily(

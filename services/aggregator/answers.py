@@ -1,23 +1,47 @@
-"""What is asked about the past, and who answers it: timelines, audits, dry runs, corrections."""
+"""What is asked about the past, and who answers it: timelines, audits, dry runs, corrections, SLA contracts."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.aggregator import audits, corrections
+from services.aggregator import audits, corrections, slas
 from shared.clock import Clock
 from shared.contracts.base import Contract
 from shared.contracts.commands import (
     CORRECTIONS_LIST,
     CORRECTIONS_MAKE,
     CORRECTIONS_REVOKE,
+    SLA_EXCLUDE,
+    SLA_LIST,
+    SLA_PUT,
+    SLA_REMOVE,
+    SLA_REPORT,
+    SLA_STANDING,
     TIMELINE_DRY_RUN,
     TIMELINE_READ,
     UPTIME_AUDIT,
     Method,
+    Nothing,
     ServiceRef,
 )
-from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, CorrectionRef, Corrections, DryRun, DryRunQuery, Period, Timeline
-from shared.contracts.sla import Correction
+from shared.contracts.history import (
+    Audit,
+    AuditQuery,
+    CorrectionDraft,
+    CorrectionRef,
+    Corrections,
+    DryRun,
+    DryRunQuery,
+    Period,
+    SlaContractDraft,
+    SlaContractRef,
+    SlaContracts,
+    SlaExclusionDraft,
+    SlaReport,
+    SlaReportQuery,
+    SlaStandings,
+    Timeline,
+)
+from shared.contracts.sla import Correction, SlaContract
 from shared.database import Pool, transaction
 
 Answers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
@@ -58,3 +82,34 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
         CORRECTIONS_REVOKE: revoke,
         CORRECTIONS_LIST: corrected,
     }
+
+
+def about_contracts(pool: Pool, clock: Clock) -> Answers:
+    """Return who answers what of SLA contracts. Reads are as of one moment."""
+
+    async def contracts(_params: Nothing) -> SlaContracts:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await slas.read_all(conn)
+
+    async def put(params: SlaContractDraft) -> SlaContract:
+        async with transaction(pool) as conn:
+            return await slas.put(conn, params, now=clock())
+
+    async def remove(params: SlaContractRef) -> Nothing:
+        async with transaction(pool) as conn:
+            await slas.remove(conn, params.id, actor=params.actor, now=clock())
+        return Nothing()
+
+    async def exclude(params: SlaExclusionDraft) -> SlaContract:
+        async with transaction(pool) as conn:
+            return await slas.exclude(conn, params, now=clock())
+
+    async def standing(params: SlaContractRef) -> SlaStandings:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await slas.standing(conn, params.id, now=clock())
+
+    async def report(params: SlaReportQuery) -> SlaReport:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await slas.report(conn, params, now=clock())
+
+    return {SLA_LIST: contracts, SLA_PUT: put, SLA_REMOVE: remove, SLA_EXCLUDE: exclude, SLA_STANDING: standing, SLA_REPORT: report}

@@ -9,7 +9,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel
 
-from services.aggregator import answers, days, followups, series, usecases
+from services.aggregator import alarms, answers, days, followups, series, usecases
 from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.intake import Intake, look
 from services.aggregator.domain.muting import USUAL, Flapping
@@ -44,6 +44,11 @@ class Storing:
     def look(self, *, now: datetime, waiting: int | None) -> datetime | None:
         """Return since when silence is the services' own, or None if it may be ours. `waiting`: messages in the queue, None if unknown."""
         self._intake = look(self._intake, now=now, waiting=waiting, storing=self.able)
+        return self._intake.settled_since
+
+    @property
+    def settled_since(self) -> datetime | None:
+        """Since when results are taken as they come, as of the last look; None: they are not, or nobody looked."""
         return self._intake.settled_since
 
     def unsettle(self) -> None:
@@ -162,7 +167,13 @@ def answer(wiring: Wiring) -> None:
     serve(
         wiring.consumer,
         AGGREGATOR_RPC,
-        {STATUS_OVERVIEW: overview, UPTIME_READ: uptime, SERIES_READ: series_, **answers.about_the_past(pool, clock)},
+        {
+            STATUS_OVERVIEW: overview,
+            UPTIME_READ: uptime,
+            SERIES_READ: series_,
+            **answers.about_the_past(pool, clock),
+            **answers.about_contracts(pool, clock),
+        },
     )
 
 
@@ -186,6 +197,17 @@ async def follow_up(wiring: Wiring) -> int:
         total += some
         wiring.relay.wake()
     return total
+
+
+async def watch_contracts(wiring: Wiring) -> int | None:
+    """Look once at all SLA contracts; return how much was said, None if results still wait to be stored or another replica looks."""
+    settled_since = wiring.storing.settled_since
+    if settled_since is None:
+        return None
+    said = await alarms.look(wiring.pool, now=wiring.clock(), settled_since=settled_since)
+    if said:
+        wiring.relay.wake()
+    return said
 
 
 async def waiting(consumer: Consumer) -> int | None:
