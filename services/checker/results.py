@@ -15,6 +15,8 @@ from shared.contracts.envelope import Event
 from shared.contracts.registry import encode
 from shared.telemetry import logger
 
+MAX_MESSAGE = 300
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_PHASES = Phases()
 _NO_DETAILS: dict[str, Any] = {}
@@ -36,7 +38,7 @@ def to_result(check: Check, region: str) -> CheckResult:
         response_time_ms=found.response_time_ms,
         status_code=found.status_code,
         error_type=found.error_type,
-        error_message=storable(found.error_message) if found.error_message else found.error_message,
+        error_message=storable(found.error_message[:MAX_MESSAGE]) if found.error_message else found.error_message,
         phases=_phases(found.times),
         endpoint=check.target.endpoint_url,
         method=found.method,

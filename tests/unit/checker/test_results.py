@@ -103,3 +103,9 @@ def test_a_result_that_cannot_be_told_is_unknown_and_takes_none_along(details: d
     assert strange.error_message == "not checked: defect of the probe: what it found cannot be told"
     assert strange.id == check_id("one", "seoul", strange.scheduled_at)
     assert BROKEN._value.get() == before + 1  # noqa: SLF001  # as above
+
+
+def test_a_message_is_short_whatever_a_kind_makes_of_an_answer() -> None:
+    """Seen red without the cut."""
+    (result,) = told(Check(TARGET, 1_000, utc_now(), failed(ErrorType.CONNECTION_ERROR, "x" * 100_000)))
+    assert result.error_message == "x" * 300
