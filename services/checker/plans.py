@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.checker.domain import dependencies
 from services.checker.domain.definition import FIELDS, Definition, Rejected
 from services.checker.domain.kinds import Flaw
 from services.checker.drafts import Terms, accept
@@ -56,6 +57,23 @@ def taken_names(wanted: Sequence[Definition], present: Mapping[str, Definition],
         owner = owners.setdefault(one.name, one.id)
         if owner != one.id:
             flaws.append(Flaw(f"definitions.{place}.name", f"is the name of {owner} too"))
+    return flaws
+
+
+def unfounded(wanted: Sequence[Definition], present: Mapping[str, Sequence[str]], *, prune: bool) -> list[Flaw]:
+    """Return which dependencies lead nowhere or back to where they began. `present`: the dependencies of every service that there is."""
+    graph = {**({} if prune else present), **{one.id: one.depends_on for one in wanted}}
+    flaws = [
+        Flaw(f"definitions.{place}.depends_on", reason)
+        for place, one in enumerate(wanted)
+        if (reason := dependencies.missing(one.depends_on, graph)) is not None
+    ]
+    way = dependencies.circle(graph)
+    places = [(place, one.id) for place, one in enumerate(wanted) if one.id in way]
+    for place, service_id in places[:1]:
+        begin = way.index(service_id)
+        around = (*way[begin:-1], *way[:begin], service_id)
+        flaws.append(Flaw(f"definitions.{place}.depends_on", dependencies.in_words(around)))
     return flaws
 
 

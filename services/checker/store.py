@@ -22,6 +22,7 @@ SQL_NEXT_REVISION = "update definitions_revision set revision = revision + 1 ret
 SQL_HOLD = "select from definitions_revision for update"
 SQL_LIST = f"select {COLUMNS} from services where removed_at is null order by id"
 SQL_GET = f"select {COLUMNS} from services where id = $1"
+SQL_DEPENDENCIES = "select id, depends_on from services where removed_at is null"
 SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and removed_at is null"
 SQL_SAVE = f"""
 insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
@@ -113,6 +114,11 @@ async def get(conn: Connection, service_id: str) -> Stored | None:
     """Return a definition, even a removed one."""
     row = await conn.fetchrow(SQL_GET, service_id)
     return None if row is None else _stored(row)
+
+
+async def dependencies(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """Return what each service that is not removed depends on."""
+    return {row["id"]: tuple(row["depends_on"]) for row in await conn.fetch(SQL_DEPENDENCIES)}
 
 
 async def name_taken(conn: Connection, name: str, *, besides: str) -> bool:

@@ -48,6 +48,7 @@ async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules, sea
     revision = await store.next_revision(conn)
     taken = [Flaw("id", "is taken by another service")] if await present(conn, wanted.id) else []
     await _refuse_taken(conn, wanted, taken)
+    await _refuse_unfounded(conn, wanted)
     (stored,) = await store.save(conn, [wanted], revision_=revision)
     await outbox.append(conn, _event(ServiceRegisteredV1(service=as_contract(stored)), stored))
     log.info("service created", service_id=wanted.id, actor=draft.actor, version=stored.version)
@@ -62,6 +63,8 @@ async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules, sea
     if wanted == before.definition:
         return as_contract(before)
     await _refuse_taken(conn, wanted, [])
+    if wanted.depends_on != before.definition.depends_on:  # what it stood on may be gone meanwhile: that is no flaw of this change
+        await _refuse_unfounded(conn, wanted)
     (stored,) = await store.save(conn, [wanted], revision_=await store.next_revision(conn))
     await outbox.append(conn, _event(ServiceUpdatedV1(service=as_contract(stored)), stored))
     fields = [name for name in FIELDS if getattr(wanted, name) != getattr(before.definition, name)]
@@ -87,6 +90,9 @@ async def apply(conn: Connection, wanted: ServiceSet, *, rules: HostRules, seale
     there = {stored.definition.id: stored.definition for stored in await store.all_present(conn)}
     # On a thread, as all long work here: meanwhile checks come due.
     definitions, flaws = await asyncio.to_thread(plans.judge_all, wanted.definitions, there, Terms(rules, sealer))
+    if not flaws:
+        stand_on = {one.id: one.depends_on for one in there.values()}
+        flaws = await asyncio.to_thread(plans.unfounded, definitions, stand_on, prune=wanted.prune)
     if flaws:
         raise _refusal(422, "Not valid", f"{len(flaws)} fields cannot be accepted; nothing was applied.", flaws[: plans.MOST_FLAWS])
     taken = plans.taken_names(definitions, there, prune=wanted.prune)
@@ -207,6 +213,14 @@ async def _refuse_taken(conn: Connection, wanted: Definition, taken: list[Flaw])
         taken = [*taken, Flaw("name", "is taken by another service")]
     if taken:
         raise _refusal(409, "Already exists", "Another service has this id or name.", taken)
+
+
+async def _refuse_unfounded(conn: Connection, wanted: Definition) -> None:
+    if not wanted.depends_on:
+        return
+    flaws = plans.unfounded([wanted], await store.dependencies(conn), prune=False)
+    if flaws:
+        raise _refusal(422, "Not valid", "The definition cannot work.", [Flaw("depends_on", flaws[0].reason)])
 
 
 async def _present(conn: Connection, service_id: str) -> Stored:

@@ -8,7 +8,7 @@ import pytest
 
 from services.checker import usecases
 from services.checker.domain.hosts import HostRules
-from shared.contracts.commands import Plan, PlannedAction, ServiceDraft, ServiceSet
+from shared.contracts.commands import Plan, PlannedAction, ServiceDraft, ServicePatch, ServiceRef, ServiceSet
 from shared.contracts.registry import decode
 from shared.database import Pool, open_pool, transaction
 from shared.health import Health
@@ -177,6 +177,40 @@ async def test_what_is_listed_can_be_applied_and_changes_nothing(pool: Pool) -> 
         listed = (await usecases.list_services(conn)).model_dump(mode="json")["services"]
     exported = [{name: value for name, value in each.items() if name not in {"created_at", "updated_at", "version"}} for each in listed]
     assert set(actions(await apply(pool, *exported)).values()) == {PlannedAction.UNCHANGED}
+
+
+async def test_a_service_stands_on_what_exists_and_never_on_itself(pool: Pool) -> None:
+    """Seen red with circles not looked for, with the present services left out of the graph, and with `prune` not looked at."""
+    await apply(pool, one("page", depends_on=["api"]), one("api", depends_on=["database"]), one("database"))
+    assert await refusal(pool, one("new", depends_on=["cache", "api"])) == (
+        422,
+        {"definitions.0.depends_on": "there is no service 'cache'"},
+    )
+    assert await refusal(pool, one("other"), one("database", depends_on=["page"])) == (
+        422,
+        {"definitions.1.depends_on": "leads back to the service itself: database → page → api → database"},
+    )
+    with pytest.raises(Refused, match="1 fields cannot be accepted"):
+        await apply(pool, one("page", depends_on=["api"]), prune=True)
+
+    async def by_hand(service_id: str, *depends_on: str) -> str | None:
+        async with transaction(pool) as conn:
+            changes = {"depends_on": list(depends_on), "description": "as it was"}
+            try:
+                await usecases.change(conn, ServicePatch(id=service_id, changes=changes, actor="admin"), rules=RULES)
+            except Refused as refused:
+                return refused.problem.errors[0].reason
+        return None
+
+    assert await by_hand("database", "page") == "leads back to the service itself: database → page → api → database"
+    assert await by_hand("database", "nobody") == "there is no service 'nobody'"
+    async with transaction(pool) as conn:
+        await usecases.remove(conn, ServiceRef(id="database", actor="admin"))
+    assert await by_hand("api", "database") is None, "what it stood on is gone: the change is of something else"
+    draft = ServiceDraft(definition=one("cache", depends_on=["database"]), actor="admin")
+    async with pool.acquire() as conn:
+        with pytest.raises(Refused, match="cannot work"):
+            await usecases.create(conn, draft, rules=RULES)
 
 
 async def test_creating_one_takes_its_turn_with_a_set(pool: Pool) -> None:
