@@ -65,7 +65,7 @@ def muting(changes: list[ServiceStatus]) -> list[tuple[Status, str | None]]:
 
 
 async def test_regions_fall_and_rise_one_after_the_other_each_said_with_its_beginning(pool: Pool) -> None:
-    """Seen red with the set of regions left out of what makes a verdict another, and with the quorum not learnt."""
+    """Seen red with the beginning of a verdict taken from the first region that fell."""
     await learn(pool, definition())
     patterns = {"ap": "++++++++", "eu": "+----+++", "us": "+++---++"}
     for slot in range(8):
@@ -96,6 +96,7 @@ async def test_regions_fall_and_rise_one_after_the_other_each_said_with_its_begi
 
 @pytest.mark.parametrize(("quorum", "status"), [("any", MO), ("majority", PO), ("all", PO), ("1", MO), ("2", PO)])
 async def test_each_service_has_its_own_quorum_and_may_change_it(pool: Pool, quorum: str, status: Status) -> None:
+    """Seen red with the quorum not learnt."""
     await learn(pool, definition(quorum=quorum))
     await fold(pool, batch(results("+++", region="eu")), batch(results("+--", region="us")), now=at(3))
 
@@ -106,6 +107,7 @@ async def test_each_service_has_its_own_quorum_and_may_change_it(pool: Pool, quo
 
 
 async def test_degraded_is_a_level_of_its_own_under_partial(pool: Pool) -> None:
+    """Seen red with the set of regions left out of what makes a verdict another."""
     await learn(pool, definition())
     await fold(pool, batch(results("+++++")), batch(results("+~~--", region="us")), now=at(3))
     await see(pool, "+~~", service_id="id-recognition", region="ap", first=5)
@@ -139,8 +141,8 @@ async def test_what_an_isolated_checker_says_is_silence(pool: Pool) -> None:
 async def test_a_window_mutes_alerts_and_hides_no_fact(pool: Pool) -> None:
     """Seen red with windows that are only scheduled taken for begun, and with the version of a window not looked at."""
     await learn(pool, definition())
-    await see(pool, "++")
     await announce(pool, window("id-recognition", "never-heard-of"))
+    await see(pool, "++")
     assert (await said_last(pool)).maintenance is None, "it is only announced"
 
     await announce(pool, window("id-recognition", "never-heard-of", status=IN_PROGRESS, version=2))
