@@ -12,6 +12,7 @@ from infra.ops import (
     commands_checks,
     commands_data,
     commands_demo,
+    commands_reports,
     commands_secrets,
     commands_stack,
     envfile,
@@ -24,7 +25,7 @@ from shared.settings import USAGE_ERROR, TelemetrySettings
 from shared.telemetry import configure_logging
 
 app = typer.Typer(
-    help="Operate SLA Monitor: definitions as code, checks, local stack, database, dead letters, demo.",
+    help="Operate SLA Monitor: definitions as code, checks, SLA reports, local stack, database, dead letters, demo.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -36,6 +37,7 @@ app.add_typer(commands_secrets.secrets, name="secrets")
 app.command("apply")(commands_checks.apply)
 app.command("export")(commands_checks.export)
 app.command("check")(commands_checks.check)
+app.command("report")(commands_reports.report)
 app.command("demo")(commands_demo.demo)
 app.command("demo-target")(commands_demo.demo_target)
 

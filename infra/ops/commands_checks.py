@@ -9,8 +9,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ from infra.ops import monitors
 from infra.ops.errors import OpsError
 from infra.ops.monitors import Written
 from infra.ops.printing import plan_lines, trial_lines
-from infra.ops.rest import NotDone, NotValid, Rest, signed_in
+from infra.ops.rest import NotValid, Rest, signed_in, spoken
 from infra.ops.settings import RestSettings
 from services.checker import usecases as checker
 from services.checker.settings import CheckerSettings
@@ -51,7 +50,7 @@ def apply(
     if prune and not written:
         message = "no service is written there, so --prune would remove every one: that is not done this way"
         raise OpsError(message)
-    with _spoken(), signed_in(load(RestSettings)) as rest:
+    with spoken(), signed_in(load(RestSettings)) as rest:
         at_once = yes and not dry_run  # nobody is asked, so there is nothing to look at first: one judgement of all, not two
         plan = _ask(rest, written, prune=prune, dry_run=not at_once)
         for line in plan_lines(plan):
@@ -76,7 +75,7 @@ def export(
     output: Annotated[Path | None, typer.Option(help="The file to write; without it standard output")] = None,
 ) -> None:
     """Write all services as YAML that `apply` takes. Secrets are masked, and a mask keeps what is stored."""
-    with _spoken(), signed_in(load(RestSettings)) as rest:
+    with spoken(), signed_in(load(RestSettings)) as rest:
         listed = rest.get("/api/v1/services?fresh=true")
     text = monitors.write(listed["services"])
     if output is None:
@@ -115,16 +114,6 @@ def check(
     outcomes = [_checked(one) for one in definitions]
     if any(outcome is not Outcome.HEALTHY for outcome in outcomes):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _spoken() -> Iterator[None]:
-    """End with a sentence and exit code 1 where the product cannot be reached or refuses."""
-    try:
-        yield
-    except NotDone as error:
-        typer.echo(f"sla-monitor: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _ask(rest: Rest, written: list[Written], *, prune: bool, dry_run: bool) -> Plan:

@@ -43,6 +43,10 @@ class Rest:
         """Return what an address answers. Raises `NotDone`, `NotValid`."""
         return _answer(self._http, "GET", path, None)
 
+    def fetch(self, path: str, asked: Mapping[str, str]) -> bytes:
+        """Return a file, as it is. Raises `NotDone`, `NotValid`."""
+        return _answered(self._http, "GET", path, None, asked).content
+
     def post(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401  # JSON
         """Return what an address answers to a body. Raises `NotDone`, `NotValid`."""
         return _answer(self._http, "POST", path, body)
@@ -75,14 +79,29 @@ def _asked(username: str) -> str:
     return str(typer.prompt(f"Password of {username}", hide_input=True, err=True))
 
 
-def _answer(http: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None) -> Any:  # noqa: ANN401  # JSON
+@contextmanager
+def spoken() -> Iterator[None]:
+    """End with a sentence and exit code 1 where the product cannot be reached or refuses."""
     try:
-        answer = http.request(method, path, json=body)
+        yield
+    except NotDone as error:
+        typer.echo(f"sla-monitor: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _answer(http: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None) -> Any:  # noqa: ANN401  # JSON
+    answer = _answered(http, method, path, body, {})
+    return answer.json() if answer.content else None
+
+
+def _answered(http: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None, asked: Mapping[str, str]) -> httpx.Response:
+    try:
+        answer = http.request(method, path, json=body, params=asked or None)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         message = f"{http.base_url} cannot be reached: {error or type(error).__name__}"
         raise NotDone(message) from error
     if answer.is_success:
-        return answer.json() if answer.content else None
+        return answer
     try:
         problem = answer.json()
         said = f"{problem['title']}: {problem['detail']}"
