@@ -48,8 +48,8 @@ PRIVATE: tuple[Network, ...] = tuple(
 )
 """What leads to no machine of the public Internet: permitted or not as a whole, by a setting."""
 
-_EMBEDDING = tuple(IPv6Network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
-"""Networks whose addresses end in an IPv4 address: translated (RFC 6052, RFC 8215), and "compatible" ones of old (RFC 4291)."""
+_EMBEDDING = tuple(IPv6Network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+"""Networks whose addresses end in an IPv4 address: translated (RFC 6052, RFC 8215, RFC 2765), and "compatible" ones of old (RFC 4291)."""
 _NONE_INSIDE = IPv6Network("::/127")
 """Of the last of these, the unspecified address and loopback."""
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})

@@ -37,6 +37,7 @@ SPELLINGS: dict[str, Callable[[IPv4Address], str]] = {
     "compatible": lambda ip: f"::{ip}",
     "NAT64": inside("64:ff9b::"),
     "NAT64 of a network's own": inside("64:ff9b:1::"),
+    "SIIT": inside("::ffff:0:0:0"),  # seen red without its network
     "6to4": inside("2002::", 80),
     "Teredo": lambda ip: str(IPv6Address(int(IPv6Address("2001::")) | int(ip) ^ 0xFFFFFFFF)),
     "ISATAP": inside("2001:db8::5efe:0:0"),
