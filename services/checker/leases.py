@@ -168,7 +168,7 @@ class Leases:
 
     async def _look(self) -> _View:
         async with transaction(self._pool) as conn:
-            await self._renew(conn)
+            started = await self._renew(conn)
             held = {row["shard"]: row["covered_until"] for row in await conn.fetch(SQL_LEASES, self._region, self._checker)}
             members = [row["checker"] for row in await conn.fetch(SQL_LIVE, self._region, timedelta(seconds=TTL_S))]
             fair = share(members, self._checker)
@@ -178,26 +178,33 @@ class Leases:
                 taken = await conn.fetch(SQL_TAKE, self._region, self._checker, dead, wanted, self._now_ms())
                 held |= {row["shard"]: row["covered_until"] for row in taken}
                 TAKEN.inc(len(taken))
+        # Not before it is committed: what the table does not have would be taken for another process's.
+        self._started = started
         return _View(held, fair, len(members))
 
-    async def _renew(self, conn: Connection) -> None:
-        """Say that this process is alive. Where another one goes by its name by now (a copied disk), it begins anew, with nothing."""
+    async def _renew(self, conn: Connection) -> datetime:
+        """Say that this process is alive. Where another one goes by its name by now (a copied disk), it begins anew, with nothing.
+
+        Returns what the table has of when this process began.
+        """
         now = self._since()
         if now - self._last_s > TTL_S:
             self._steady_s = now
-        if self._started is None:
-            await self._enter(conn)
-        elif not await conn.fetchval(SQL_RENEW, self._region, self._checker, self._started, self._now_ms() - SETTLED_MS):
-            log.warning("another process goes by this one's name: has its disk been copied?", checker=self._checker)
-            self._checker = f"{self._checker.partition('+')[0]}+{self._new_name()}"
-            await self._enter(conn)
         self._last_s = now
+        started = self._started
+        if started is not None:
+            if await conn.fetchval(SQL_RENEW, self._region, self._checker, started, self._now_ms() - SETTLED_MS):
+                return started
+            log.warning("another process goes by this one's name: has its disk been copied?", checker=self._checker)
+            self._checker, self._started = f"{self._checker.partition('+')[0]}+{self._new_name()}", None
+        return await self._enter(conn)
 
-    async def _enter(self, conn: Connection) -> None:
+    async def _enter(self, conn: Connection) -> datetime:
         await conn.execute(SQL_PLACES, self._region, SHARDS)
         await conn.execute(SQL_FORGET, self._region)
         await conn.execute(SQL_TAKE_UP, self._region, self._checker, self._now_ms())
-        self._started = await conn.fetchval(SQL_ENTER, self._region, self._checker)
+        started: datetime = await conn.fetchval(SQL_ENTER, self._region, self._checker)
+        return started
 
     async def _dead(self, conn: Connection) -> list[str]:
         """Return who says nothing any more; whoever was away itself cannot tell before it has seen one TTL of their silence."""

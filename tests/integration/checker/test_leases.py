@@ -3,13 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
+from services.checker import leases
 from services.checker.leases import SETTLED_MS, TTL_S, Leases
-from shared.database import Pool, open_pool
+from shared.database import Connection, Pool, open_pool, transaction
 from shared.health import Health
 from tests.servers import Database
 
@@ -73,6 +75,24 @@ async def holders(pool: Pool, region: str = "seoul") -> Counter[str | None]:
 async def silence(pool: Pool, *names: str, seconds: float = TTL_S + 1) -> None:
     """Let some time of the database's clock pass for these."""
     await pool.execute("update checkers set seen_at = seen_at - make_interval(secs => $2) where checker = any($1)", list(names), seconds)
+
+
+async def test_a_beginning_that_was_not_committed_is_made_again_under_the_same_name(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen red with the moment of entering kept though the table does not have it: the next tick took itself for another process."""
+
+    @asynccontextmanager
+    async def never_committed(pool: Pool) -> AsyncIterator[Connection]:
+        async with transaction(pool) as conn:
+            yield conn
+            raise ConnectionResetError
+
+    one = Checker(pool, "checker-0")
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "transaction", never_committed)
+        with pytest.raises(ConnectionResetError):
+            await one.tick()
+    await ticks([one], 2)
+    assert [row["checker"] for row in await pool.fetch("select checker from checkers")] == ["checker-0"]
 
 
 async def test_shards_are_shared_fairly_and_each_has_one_holder(pool: Pool) -> None:
