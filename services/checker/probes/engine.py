@@ -22,7 +22,7 @@ import pycurl
 from prometheus_client import Counter, Gauge
 
 from services.checker.domain.hosts import HostRules
-from services.checker.probes.exchange import Exchange, Handle, Request, Shape, unable
+from services.checker.probes.exchange import Exchange, Handle, Request, Shape, Shelf, unable
 
 LONGEST_WAIT_S = 1.0
 DELIVER_S = 0.01
@@ -54,6 +54,7 @@ class Engine:
         self._inbox: deque[tuple[Request, asyncio.Future[Exchange]]] = deque()
         self._asleep = False
         self._closing = False
+        self._shelf = Shelf()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
         self._watched: set[int] = set()
@@ -111,7 +112,7 @@ class Engine:
         while self._inbox and len(self._running) < self._most:
             request, future = self._inbox.popleft()
             idle = self._idle[request.shape]
-            handle = idle.pop() if idle else Handle(request.shape, vet=self._vet, ca_file=self._ca_file)
+            handle = idle.pop() if idle else Handle(request.shape, vet=self._vet, ca_file=self._ca_file, shelf=self._shelf)
             try:
                 handle.begin(request, future)
             except (pycurl.error, UnicodeError) as error:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 EVIDENCE_BYTES = 1024
 """So much of a body is kept where nobody asked for more."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""So much is kept of the bodies of all exchanges in flight together; for whom there is no room left is not judged."""
 _WITHOUT_A_REASON = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT})
 """What curl also says when it cannot open or copy a descriptor, and then without the system's number."""
 USER_AGENT = "sla-monitor/0.1 (checker)"
@@ -117,6 +119,24 @@ class _Opened:
         os.close(self._descriptor)
 
 
+@dataclass(slots=True)
+class Shelf:
+    """Room for the bodies of all exchanges in flight (bytes left). For one thread."""
+
+    left: int = MAX_KEPT_BYTES
+
+    def take(self, wanted: int) -> bool:
+        """Take so much room, if there is as much."""
+        if wanted > self.left:
+            return False
+        self.left -= wanted
+        return True
+
+    def put_back(self, taken: int) -> None:
+        """Give room back."""
+        self.left += taken
+
+
 class Handle:
     """A curl handle, set up once for a shape of requests and used again and again; and the exchange that it is in."""
 
@@ -124,6 +144,7 @@ class Handle:
         "_ca_file",
         "_pinned",
         "_request",
+        "_shelf",
         "_vet",
         "curl",
         "cut",
@@ -133,12 +154,14 @@ class Handle:
         "refused",
         "room",
         "shape",
+        "unkept",
         "unopened",
     )
 
-    def __init__(self, shape: Shape, *, vet: Callable[[str], str | None], ca_file: str) -> None:
+    def __init__(self, shape: Shape, *, vet: Callable[[str], str | None], ca_file: str, shelf: Shelf) -> None:
         """Set a handle up. `vet` says why an address may not be connected to, or None."""
         self.shape = shape
+        self._shelf = shelf
         self._vet = vet
         self._ca_file = ca_file
         self._pinned: str | None = None
@@ -162,10 +185,10 @@ class Handle:
     def begin(self, request: Request, future: "asyncio.Future[Exchange]") -> None:
         """Aim at one request. Raises what pycurl raises for an address that it cannot take; `tidy` afterwards all the same."""
         self._request, self.future, self.room = request, future, request.max_body_bytes
-        self.kept = b""
+        self.kept = bytearray()
         self.headers: list[tuple[str, str]] = []
         self.refused: str | None = None
-        self.cut = False
+        self.cut = self.unkept = False
         self.unopened = 0
         self.curl.setopt(pycurl.URL, request.url)
         self.curl.setopt(pycurl.TIMEOUT_MS, request.timeout_ms)
@@ -195,9 +218,13 @@ class Handle:
 
     def take(self, chunk: bytes) -> int:
         """Keep and count the body, and end the exchange when enough was read. What curl gives is decoded: no bomb goes off behind it."""
-        wanted = min(self._request.keep_bytes, self._request.max_body_bytes) - len(self.kept)
+        wanted = min(len(chunk), min(self._request.keep_bytes, self._request.max_body_bytes) - len(self.kept))
         if wanted > 0:
-            self.kept = self.kept + chunk[:wanted] if self.kept else chunk[:wanted]
+            if not self._shelf.take(wanted):
+                self.unkept = True
+                return 0
+            # In place: to join them anew for each piece would cost a second for a large body, on the thread that all checks share.
+            self.kept += chunk[:wanted]
         self.room -= len(chunk)
         if self.room >= 0:
             return len(chunk)
@@ -219,7 +246,7 @@ class Handle:
         request = self._request
         status = ask(pycurl.RESPONSE_CODE)
         return Exchange(
-            code=0 if self.cut and code == pycurl.E_WRITE_ERROR else code,
+            code=self._code(code),
             message=message,
             os_errno=self._os_errno(code) if code else 0,
             status=status,
@@ -234,7 +261,7 @@ class Handle:
             tunnel=ask(pycurl.HTTP_CONNECTCODE) if request.proxied else 0,
             http_version=ask(pycurl.INFO_HTTP_VERSION) if request.extras else 0,
             headers=tuple(self.headers),
-            body=self.kept,
+            body=bytes(self.kept),
             truncated=request.max_body_bytes - self.room > len(self.kept),
             certificate=_own_certificate(ask(pycurl.INFO_CERTINFO)) if self.shape.certificate else "",
         )
@@ -242,10 +269,17 @@ class Handle:
     def tidy(self) -> None:
         """Let go of what the exchange held, once curl is done with it: nothing of a check stays in a handle that goes to another."""
         extras = self._request.extras
-        self.kept, self.headers = b"", []
+        self._shelf.put_back(len(self.kept))
+        self.kept, self.headers = bytearray(), []
         if extras:
             self.curl.reset()
             self._set_up()
+
+    def _code(self, code: int) -> int:
+        """Return curl's code, and where this side ended the exchange, what that means."""
+        if code != pycurl.E_WRITE_ERROR:
+            return code
+        return pycurl.E_OUT_OF_MEMORY if self.unkept else 0 if self.cut else code
 
     def _os_errno(self, code: int) -> int:
         known = int(self.curl.getinfo(pycurl.OS_ERRNO)) or self.unopened

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -14,7 +15,7 @@ import pytest
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.target import Target
 from services.checker.probes import dial, tcp
-from services.checker.probes.exchange import Exchange, Handle, Request, Shape
+from services.checker.probes.exchange import Exchange, Handle, Request, Shape, Shelf
 from services.checker.probes.http import HttpOptions, judge
 from services.checker.probes.journey import Journey
 from services.checker.probes.names import Names
@@ -107,13 +108,45 @@ async def test_a_socket_that_cannot_be_opened_is_kept_with_its_reason(monkeypatc
 
     monkeypatch.setattr("services.checker.probes.exchange.socket", SimpleNamespace(SocketType=refuse))
     request = Request("http://127.0.0.1:9/", 900, Shape("GET"), max_body_bytes=1)
-    handle = Handle(request.shape, vet=lambda _address: None, ca_file="/none")
+    handle = Handle(request.shape, vet=lambda _address: None, ca_file="/none", shelf=Shelf())
     handle.begin(request, asyncio.get_running_loop().create_future())
     address = SimpleNamespace(family=2, socktype=1, protocol=6, addr=("127.0.0.1", 9))
     assert handle.open_socket(0, address) == pycurl.SOCKET_BAD
     assert handle.ended(pycurl.E_COULDNT_CONNECT, "").os_errno == errno.EMFILE
     handle.begin(request, asyncio.get_running_loop().create_future())
     assert handle.ended(pycurl.E_COULDNT_CONNECT, "").os_errno == 0
+
+
+async def taking(pieces: int, piece: bytes, shelf: Shelf) -> tuple[Handle, int]:
+    """Give a handle so many pieces of a body that is to be kept; return it and what its last word to curl was."""
+    most = pieces * len(piece)
+    request = Request("http://127.0.0.1:9/", 900, Shape("GET"), max_body_bytes=most, keep_bytes=most)
+    handle = Handle(request.shape, vet=lambda _address: None, ca_file="/none", shelf=shelf)
+    handle.begin(request, asyncio.get_running_loop().create_future())
+    return handle, [handle.take(piece) for _ in range(pieces)][-1]
+
+
+async def test_a_large_body_holds_up_nobody() -> None:
+    """Seen red with the pieces joined anew each time: seconds instead of a few hundredths."""
+    began = time.process_time()
+    handle, said = await taking(10_240, b"x" * 1024, Shelf())
+    assert time.process_time() - began < 0.5
+    assert said == 1024
+    assert len(handle.ended(0, "").body) == 10 * 1024 * 1024
+
+
+async def test_bodies_that_there_is_no_room_for_are_unknown_and_room_comes_back() -> None:
+    """Seen red with room that is never looked at, and with room that is not given back."""
+    shelf = Shelf(3000)
+    first, said = await taking(2, b"x" * 1024, shelf)
+    assert said == 1024
+    second, said = await taking(1, b"x" * 1024, shelf)
+    assert said == 0
+    found = judge(Journey(second.ended(pycurl.E_WRITE_ERROR, "")), HttpOptions(), timeout_ms=900)
+    assert (found.outcome, found.error_message) == (Outcome.UNKNOWN, "not checked: this checker's HTTP client failed (curl error 27)")
+    first.tidy()
+    second.tidy()
+    assert shelf.left == 3000
 
 
 @pytest.mark.parametrize("spare", [0, 1])
