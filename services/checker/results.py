@@ -1,6 +1,6 @@
 """Finished checks as messages. Whatever a service answered, it must not keep the results of others from being told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from shared.contracts.registry import encode
 from shared.telemetry import logger
 
 MAX_MESSAGE = 300
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""RabbitMQ 4 refuses a message of more than 16 MiB (max_message_size): such a one would stay in the spool for ever."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_PHASES = Phases()
@@ -49,6 +51,18 @@ def to_result(check: Check, region: str) -> CheckResult:
     )
 
 
+def to_batches(checks: Sequence[Check], *, new_id: Callable[[], UUID], region: str, checker: str, at: datetime) -> list[Batch]:
+    """Return the messages that tell these checks: one, or as many as it takes for none to be too large."""
+    batch = to_batch(checks, batch_id=new_id(), region=region, checker=checker, at=at)
+    if len(batch.body) <= MAX_BATCH_BYTES:
+        return [batch]
+    if len(checks) == 1:
+        return [to_batch([_untold(checks[0], f"{len(batch.body)} bytes")], batch_id=new_id(), region=region, checker=checker, at=at)]
+    half = len(checks) // 2
+    parts = (checks[:half], checks[half:])
+    return [batch for part in parts for batch in to_batches(part, new_id=new_id, region=region, checker=checker, at=at)]
+
+
 def to_batch(checks: Sequence[Check], *, batch_id: UUID, region: str, checker: str, at: datetime) -> Batch:
     """Return the message that tells these checks; one that cannot be encoded is told as unknown."""
 
@@ -68,14 +82,17 @@ def to_batch(checks: Sequence[Check], *, batch_id: UUID, region: str, checker: s
 
 
 def _encodable(result: CheckResult, check: Check, region: str) -> CheckResult:
-    """Return a result, or if it cannot be encoded what a defect of the probe is told as: nothing was learnt of the service."""
+    """Return a result, or what is told in its place if it cannot be encoded."""
     trouble = _trouble(result)
-    if trouble is None:
-        return result
+    return result if trouble is None else to_result(_untold(check, trouble), region)
+
+
+def _untold(check: Check, trouble: str) -> Check:
+    """Return what a defect of the probe is told as, in place of what cannot be told: nothing was learnt of the service."""
     BROKEN.inc()
     log.error("a result cannot be told", service_id=check.target.id, kind=check.target.kind, reason=trouble)
     nothing = not_looked("defect of the probe: what it found cannot be told", method=check.measurement.method)
-    return to_result(replace(check, measurement=nothing), region)
+    return replace(check, measurement=nothing)
 
 
 def _trouble(result: CheckResult) -> str | None:

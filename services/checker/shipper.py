@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import prometheus_client
 from prometheus_client import Gauge
 
-from services.checker.results import to_batch
+from services.checker.results import to_batches
 from services.checker.scheduler import Check
 from services.checker.spool import GIVEN_UP, Batch, Spool
 from shared import topology
@@ -119,8 +119,8 @@ class Shipper:
             COLLECTED.labels(outcome).inc(number)
         for start in range(0, len(checks), FLUSH_AT):
             some = checks[start : start + FLUSH_AT]
-            batch = to_batch(some, batch_id=self._new_id(), region=self._region, checker=self.checker, at=self._clock())
-            await self._begin(batch)
+            for batch in to_batches(some, new_id=self._new_id, region=self._region, checker=self.checker, at=self._clock()):
+                await self._begin(batch)
         for batch in said:
             await self._begin(batch)
 

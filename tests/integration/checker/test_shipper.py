@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes.http import HttpOptions
-from services.checker.results import to_batch
+from services.checker.results import MAX_BATCH_BYTES, to_batch
 from services.checker.scheduler import Check
 from services.checker.shipper import Shipper, shipping
 from services.checker.spool import SQL_APPEND, SQL_TABLE, Spool
@@ -81,6 +82,28 @@ async def test_results_arrive_and_leave_the_spool_when_confirmed(vhost: Vhost, t
         measure(shipper, range(450))
         assert sorted(await received(vhost, 450)) == list(range(450))
         await empty(spool)
+
+
+async def test_a_strange_result_is_told_with_the_others(vhost: Vhost, tmp_path: Path) -> None:
+    """Seen red without the second try in to_batch: the flush raised, and nothing of it arrived."""
+    async with shipper_on(vhost.amqp_url, tmp_path / "spool") as (shipper, spool):
+        measure(shipper, range(20))
+        shipper.add(Check(TARGET, 20_000, utc_now(), replace(HEALTHY, details={"raw": b"\xff"})))
+        measure(shipper, range(21, 40))
+        assert sorted(await received(vhost, 40)) == list(range(40))
+        await empty(spool)
+
+
+async def test_no_batch_is_larger_than_a_broker_takes(tmp_path: Path) -> None:
+    """17 MB in one flush. Seen red with a flush that counts results only."""
+    large = replace(HEALTHY, details={"answers": ["x" * 170_000]})
+    async with shipper_on("amqp://guest:guest@127.0.0.1:1/nowhere", tmp_path / "spool", connect=False) as (shipper, spool):
+        for slot in range(100):
+            shipper.add(Check(TARGET, slot * 1000, utc_now(), large))
+        await shipper.flush()
+        batches = spool.oldest(100)
+    assert sum(batch.results for batch in batches) == 100
+    assert max(len(batch.body) for batch in batches) <= MAX_BATCH_BYTES
 
 
 @pytest.mark.slow

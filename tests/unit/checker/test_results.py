@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from services.checker.domain.target import Failure, Measurement, Target, Times, failed
 from services.checker.probes.http import HttpOptions
-from services.checker.results import to_batch
+from services.checker.results import MAX_BATCH_BYTES, to_batch, to_batches
 from services.checker.scheduler import BROKEN, Check
 from shared.clock import utc_now
 from shared.contracts.checks import CheckBatchV1, CheckResult, FailedAssertion, check_id
@@ -109,3 +109,26 @@ def test_a_message_is_short_whatever_a_kind_makes_of_an_answer() -> None:
     """Seen red without the cut."""
     (result,) = told(Check(TARGET, 1_000, utc_now(), failed(ErrorType.CONNECTION_ERROR, "x" * 100_000)))
     assert result.error_message == "x" * 300
+
+
+def large(number: int, size: int) -> Check:
+    return Check(TARGET, number * 1_000, utc_now(), Measurement(Outcome.HEALTHY, response_time_ms=1.0, details={"answers": ["x" * size]}))
+
+
+def test_no_message_is_larger_than_a_broker_takes() -> None:
+    """Two hundred results of 100 KiB each, in their order. Seen red with all of them in one message: 20 MiB."""
+    batches = to_batches([large(number, 100 * 1024) for number in range(200)], new_id=uuid4, region="seoul", checker="c", at=utc_now())
+    assert max(len(batch.body) for batch in batches) <= MAX_BATCH_BYTES
+    assert len({batch.batch_id for batch in batches}) == len(batches) == 8
+    assert sum(batch.results for batch in batches) == 200
+    slots = [one.scheduled_at.timestamp() for batch in batches for one in decode(CheckBatchV1.TYPE, batch.body).data.results]
+    assert slots == list(range(200))
+
+
+def test_one_result_that_is_too_large_by_itself_is_unknown() -> None:
+    """Seen red with it in a message of its own, whatever its size."""
+    checks = [large(0, 10), large(1, MAX_BATCH_BYTES), large(2, 10)]
+    batches = to_batches(checks, new_id=uuid4, region="seoul", checker="c", at=utc_now())
+    results = [one for batch in batches for one in decode(CheckBatchV1.TYPE, batch.body).data.results]
+    assert [one.outcome for one in results] == [Outcome.HEALTHY, Outcome.UNKNOWN, Outcome.HEALTHY]
+    assert results[1].error_message == "not checked: defect of the probe: what it found cannot be told"
