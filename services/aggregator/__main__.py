@@ -6,9 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from asyncpg import LockNotAvailableError
-
-from services.aggregator import partitions, replays, usecases
+from services.aggregator import replays, upkeep
 from services.aggregator.consumers import (
     Storing,
     Wiring,
@@ -25,7 +23,7 @@ from services.aggregator.domain.muting import Flapping
 from services.aggregator.settings import AggregatorSettings
 from shared.clock import Clock, utc_now
 from shared.consuming import consuming, open_consumer
-from shared.database import Pool, backoff, is_transient, open_pool, transaction
+from shared.database import Pool, is_transient, open_pool
 from shared.health import Health
 from shared.messaging import open_publisher
 from shared.migrate import wait_for_schema
@@ -99,51 +97,6 @@ async def follow_changes(wiring: Wiring) -> None:
             await asyncio.sleep(FOLLOW_S)
 
 
-async def prepare(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
-    """Make partitions ahead, bring downtime up to date and forget old message ids; all of it may be repeated."""
-    async with transaction(pool) as conn:
-        made = await partitions.make(conn, today=clock().date(), ahead=months_ahead)
-    async with transaction(pool) as conn:
-        await usecases.keep_house(conn, now=clock())
-    if made:
-        log.info("partitions made", names=made)
-
-
-async def prepare_first(pool: Pool, *, clock: Clock, months_ahead: int) -> None:
-    """Prepare before anything is folded; while the database is away, try again."""
-    for wait in backoff():
-        try:
-            await prepare(pool, clock=clock, months_ahead=months_ahead)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("cannot prepare yet", reason=str(error))
-            await asyncio.sleep(wait)
-        else:
-            return
-
-
-async def prepare_daily(pool: Pool, *, clock: Clock, months_ahead: int, keep_days: int) -> None:
-    """Prepare and drop old months, now and soon after each midnight, UTC; while the database is away or too busy, try again."""
-    done = None
-    while True:
-        today = clock().date()
-        if today != done:
-            try:
-                await prepare(pool, clock=clock, months_ahead=months_ahead)
-                async with transaction(pool) as conn:
-                    dropped = await partitions.drop(conn, today=today, keep_days=keep_days)
-            except Exception as error:
-                if not (is_transient(error) or isinstance(error, LockNotAvailableError)):
-                    raise
-                log.warning("cannot keep the days in order yet", reason=str(error))
-            else:
-                done = today
-                if dropped:
-                    log.info("old partitions dropped", names=dropped)
-        await asyncio.sleep(MINUTE_S)
-
-
 def main() -> None:
     """Run one aggregator until it is told to stop."""
     settings = load(AggregatorSettings)
@@ -154,12 +107,18 @@ def main() -> None:
             open_pool(settings.database_url.get_secret_value(), name=NAME, health=health, size=settings.database_pool_size)
         )
         await wait_for_schema(pool, schema=NAME, folder=MIGRATIONS, health=health)
-        await prepare_first(pool, clock=utc_now, months_ahead=settings.partition_months_ahead)
+        days = LocalDays(ZoneInfo(settings.time_zone))
+        keep = upkeep.Upkeep(
+            *(pool, utc_now, days.zone, settings.partition_months_ahead),
+            check_days=settings.raw_retention_days,
+            minute_days=settings.minute_retention_days,
+            hour_days=settings.hour_retention_days,
+        )
+        await upkeep.prepare_first(keep)
         publisher = await stack.enter_async_context(open_publisher(url, name=f"{NAME} publisher", health=health))
         relay = await stack.enter_async_context(relaying(pool, publisher, health))
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
         flapping = Flapping(settings.flapping_changes, timedelta(seconds=settings.flapping_window_s))
-        days = LocalDays(ZoneInfo(settings.time_zone))
         wiring = Wiring(
             *(consumer, pool, relay, utc_now, Storing(), flapping, days),
             minute_days=settings.minute_retention_days,
@@ -175,9 +134,9 @@ def main() -> None:
             "slas": lambda: look_at_contracts(wiring),
             "follow-ups": lambda: follow_changes(wiring),
             "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
-            "daily": lambda: prepare_daily(
-                pool, clock=utc_now, months_ahead=settings.partition_months_ahead, keep_days=settings.raw_retention_days
-            ),
+            "rollups": lambda: upkeep.for_ever("rollups", lambda: upkeep.roll_up(keep), every_s=upkeep.ROLL_UP_S),
+            "days": lambda: upkeep.for_ever("days", lambda: upkeep.close_days(keep), every_s=upkeep.CLOSE_S),
+            "daily": lambda: upkeep.keep_daily(keep),
         }
         for name, job in jobs.items():
             await stack.enter_async_context(background(health, name, job))

@@ -127,9 +127,12 @@ async def close_some(conn: Connection, *, now: datetime, zone: ZoneInfo) -> bool
         return False
     ended = day_of(to_ms(min(done.day, now)), zone)  # the first day that is not over
     oldest = await conn.fetchval(SQL_OLDEST_OPEN)
+    if done.closed is None:
+        await rollups.set_done(conn, "closed", bounds(min(oldest or ended, ended - DAY), zone)[0])
+        return True
     if oldest is not None and oldest < ended and await _close(conn, oldest, zone):
         return True
-    day = day_of(to_ms(done.closed), zone) if done.closed else min(oldest or ended, ended - DAY)
+    day = day_of(to_ms(done.closed), zone)
     if day >= ended:
         return False
     if not await _make_missing(conn, day, bounds(day, zone), now=now):

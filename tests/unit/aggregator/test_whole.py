@@ -63,7 +63,8 @@ def test_the_intake_is_settled_since_it_saw_nothing_waiting_and_begins_anew_afte
     ],
 )
 def test_months_go_on_over_the_turn_of_the_year(today: date, expected: list[date]) -> None:
-    assert partitions.months(today, ahead=1) == expected
+    assert partitions.CHECKS.starts(today, ahead=1) == expected
+    assert [partitions.CHECKS.end(partitions.CHECKS.name(first)) for first in expected[:-1]] == expected[1:]
 
 
 @given(st.lists(st.floats(LEAST_MS, 1e7), min_size=1, max_size=300), st.randoms(use_true_random=False))
