@@ -8,7 +8,6 @@ import asyncio
 import os
 import secrets
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from services.checker.probes.dial import dial
 from services.checker.probes.line import Line, carried
 from services.checker.probes.options import reader
 from services.checker.probes.secure import TlsOptions
-from services.checker.probes.talk import Talk, talking, trusting
+from services.checker.probes.talk import Talk, talking
 from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType
 
@@ -79,7 +78,7 @@ async def probe(target: Target, tools: Tools) -> Measurement:
 
 async def _ask(talk: Talk, tools: Tools) -> Measurement:
     options: GrpcOptions = talk.target.options
-    tls = _with_http2(options, tools) if urlsplit(talk.target.endpoint_url).scheme == "grpcs" else None
+    tls = options.context(tools, "h2") if urlsplit(talk.target.endpoint_url).scheme == "grpcs" else None
     way = await dial(talk, tools)
     host = f"[{way.host}]" if ":" in way.host else way.host
     async with carried(talk, way, protocol="gRPC", tls=tls, server_name=options.server_name) as line:
@@ -94,12 +93,6 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
     if answer.status == SERVING:
         return talk.healthy(facts=facts, details={"status": status})
     return talk.unwell(ErrorType.ASSERTION_FAILED, f"the service says {status}, expected SERVING", facts=facts, details={"status": status})
-
-
-def _with_http2(options: GrpcOptions, tools: Tools) -> ssl.SSLContext:
-    context = trusting.__wrapped__(tools.ca_file, options.authorities, verify=options.verify_tls)
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 @asynccontextmanager

@@ -93,8 +93,8 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
     options: RabbitmqOptions = talk.target.options
     parts = urlsplit(talk.target.endpoint_url)
     secure = parts.scheme == "amqps"
-    way = await dial(talk, tools, default_port=SECURE_PORT if secure else PORT)
     tls = options.context(tools) if secure else None
+    way = await dial(talk, tools, default_port=SECURE_PORT if secure else PORT)
     async with (
         carried(talk, way, protocol="AMQP", words=_words, tls=tls, server_name=options.server_name) as line,
         _client(line, unquote(parts.path[1:]) or "/", options) as client,

@@ -83,8 +83,8 @@ async def probe(target: Target, tools: Tools) -> Measurement:
 async def _ask(talk: Talk, tools: Tools) -> Measurement:
     options: RedisOptions = talk.target.options
     parts = urlsplit(talk.target.endpoint_url)
-    way = await dial(talk, tools, default_port=PORT)
     tls = options.context(tools) if parts.scheme == "rediss" else None
+    way = await dial(talk, tools, default_port=PORT)
     async with carried(talk, way, protocol="Redis", words=_words, tls=tls, server_name=options.server_name) as line:
         client = _client(line, int(parts.path.strip("/") or 0), options)
         try:

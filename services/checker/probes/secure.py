@@ -38,9 +38,9 @@ class TlsOptions(Trust):
     verify_tls: bool = True
     """Whether the certificate must be trusted, in date and for the right name."""
 
-    def context(self, tools: Tools) -> ssl.SSLContext:
-        """Return what TLS is made with."""
-        return trusting(tools.ca_file, self.authorities, verify=self.verify_tls)
+    def context(self, tools: Tools, *protocols: str) -> ssl.SSLContext:
+        """Return what TLS is made with. Raises `Ended`, so make it before a connection is open."""
+        return trusting(tools.ca_file, self.authorities, verify=self.verify_tls, protocols=protocols)
 
 
 class DatabaseTls(Trust):

@@ -4,6 +4,7 @@ A refusal is told by its reply code (RFC 5321, section 4.2), never by the server
 """
 
 import contextlib
+import ssl
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -66,8 +67,8 @@ async def probe(target: Target, tools: Tools) -> Measurement:
 async def _ask(talk: Talk, tools: Tools) -> Measurement:
     options: SmtpOptions = talk.target.options
     secure = urlsplit(talk.target.endpoint_url).scheme == "smtps"
-    way = await dial(talk, tools, default_port=SECURE_PORT if secure else PORT)
     tls = options.context(tools)
+    way = await dial(talk, tools, default_port=SECURE_PORT if secure else PORT)
     name = options.server_name or way.host
     async with carried(talk, way, protocol="SMTP", words=_words, tls=tls if secure else None, server_name=options.server_name) as line:
         client = aiosmtplib.SMTP(local_hostname=options.helo, start_tls=False, timeout=None)
@@ -76,7 +77,7 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
                 await client.connect(sock=line.take())
             async with line.phase("asking"):
                 await client.ehlo()
-            secure = secure or await _secured(line, client, options, tools, name)
+            secure = secure or await _secured(line, client, options, tls, name)
             if options.username:
                 await _sign_in(line, client, options)
             extensions = tuple(sorted(client.esmtp_extensions))
@@ -89,7 +90,7 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
     return found
 
 
-async def _secured(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions, tools: Tools, name: str) -> bool:
+async def _secured(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions, tls: ssl.SSLContext, name: str) -> bool:
     """Make TLS if it is wanted; say whether it was made. Raises `Ended`."""
     if options.starttls == "never":
         return False
@@ -99,7 +100,7 @@ async def _secured(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions, to
             raise line.talk.failure(ErrorType.TLS_ERROR, "the server offers no TLS")
         return False
     async with line.phase("securing the connection", "tls_ms"):
-        await client.starttls(tls_context=options.context(tools), server_hostname=name)
+        await client.starttls(tls_context=tls, server_hostname=name)
     async with line.phase("asking"):
         await client.ehlo()
     return True

@@ -132,13 +132,15 @@ async def talking(target: Target, tools: Tools, ask: Callable[[Talk, Tools], Awa
 
 
 @lru_cache(maxsize=256)
-def trusting(ca_file: str, own_authorities: str = "", *, verify: bool = True) -> ssl.SSLContext:
+def trusting(ca_file: str, own_authorities: str = "", *, verify: bool = True, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
     """Return what TLS clients need: the authorities to trust, `own_authorities` (PEM) instead of the file's where there are any.
 
-    Kept, because reading the authorities costs more than a check. Whoever adds to a context (client certificates, ALPN) makes a new one
-    with `trusting.__wrapped__`. Raises `Ended` for authorities that cannot be read: the service is not to blame for them.
+    Kept, because reading the authorities costs more than a check: nobody may add to it. `protocols` are offered by ALPN (RFC 7301).
+    Raises `Ended` for authorities that cannot be read: the service is not to blame for them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if protocols:
+        context.set_alpn_protocols(protocols)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.checker.probes import KINDS
+from services.checker.probes.talk import trusting
 from shared.contracts.codes import ErrorType, Outcome
 from tests.certificates import Certificate, good
 from tests.proxy import running_proxy
@@ -105,6 +106,15 @@ async def test_tls_with_a_trusted_certificate() -> None:
         assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
         assert found.times.tls_ms is not None
         assert (await check("grpc", f"grpcs://127.0.0.1:{port}", server_name="localhost")).outcome is Outcome.HEALTHY
+
+
+async def test_what_tls_is_made_with_is_made_once() -> None:
+    """Seen red with a context of its own for each check: reading the authorities takes longer than the check, on the loop."""
+    async with running(Health(), good("localhost")) as port:
+        await check("grpc", f"grpcs://localhost:{port}")
+        before = trusting.cache_info().hits
+        await check("grpc", f"grpcs://localhost:{port}")
+    assert trusting.cache_info().hits == before + 1
 
 
 @pytest.mark.parametrize("sort", BAD_CERTIFICATES)

@@ -16,8 +16,11 @@ import uvloop
 from infra.ops.processes import wait_until
 from services.checker.domain.hosts import HostRules
 from services.checker.domain.target import Measurement
+from services.checker.probes import PROBES
+from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
-from tests.watched import NEVER_A_NAME, NOBODYS, Answer, babbling, check, closing, resetting, saying, service, silent
+from tests.waiting import until
+from tests.watched import NEVER_A_NAME, NOBODYS, Answer, babbling, check, closing, resetting, saying, service, silent, target
 
 URLS = {
     "grpc": "grpc://{}",
@@ -99,6 +102,29 @@ async def check_against(kind: str, answer: Answer, *, timeout_ms: int = 300, **o
 def told(found: Measurement) -> tuple[ErrorType | None, str | None]:
     assert found.outcome is Outcome.FAILED
     return found.error_type, found.error_message
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("grpc", "grpcs"), ("smtp", "smtps"), ("redis", "rediss"), ("rabbitmq", "amqps")])
+async def test_nothing_is_connected_to_without_authorities(kind: str, scheme: str) -> None:
+    """Seen red with what TLS needs made after the connection, which stayed open then until the garbage was collected."""
+    connected = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(reader)
+        await silent(reader, writer)
+
+    async with service(answer) as port:
+        tools = Tools(None, HostRules(), "/none")  # type: ignore[arg-type]  # none of these kinds goes by the engine
+        found = await PROBES[kind](target(kind, f"{scheme}://127.0.0.1:{port}"), tools)
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def heard() -> bool:
+            return bool(connected)
+
+        await until(heard, within_s=5, what="the connection after the check")
+        writer.close()
+    assert (found.outcome, found.error_message) == (Outcome.UNKNOWN, "not checked: the certificate authorities to trust cannot be read")
+    assert len(connected) == 1
 
 
 @kinds
