@@ -7,13 +7,14 @@ Owns
     of others' facts).
 Consumes
     checks.measured (batches of results), calls.reported (real traffic, only kept), service.registered/updated/removed,
-    incident.opened/updated/resolved.
+    incident.opened/updated/resolved, maintenance.scheduled/updated/started/ended (a copy of the windows).
 Publishes
     service.status_changed, system.status_changed. Answers status.overview and uptime.read.
 Invariants
     A check counts once, however often and in whatever order it comes: days count only the raw rows that their transaction inserted.
     total_calls of a day = rows of that day's slots with a known outcome, without confirmations and reported calls.
-    Each service has one open status interval; versions have no gap.
+    Each service has one open status interval; versions have no gap. Muting (domain/muting.py) changes no fact: a version that differs
+    only in it begins where the former did. What changes around a service is a row of recheck until it was judged again.
     The status does not depend on the order of arrival (domain/verdict.py). Replicas may come and go: what a decision rests on is
     locked in one order (services by id, then system_status).
     Silence is said of a service only while this process is known to be at the head of the queue (domain/intake.py).
