@@ -33,6 +33,8 @@ START_SPREAD_MS = 5_000
 """A start, or many definitions at once, is spread over this time at most."""
 IN_TIME_MS = 500
 """What begins this long before the next slot does not miss its own: a start is spread no longer, a take-over goes back no further."""
+GRACE_S = 2.0
+"""A probe ends by itself when its target's time is over; one that has not by then is taken for broken."""
 MISSED_EACH = 60
 MISSED_TOGETHER = 20_000
 """How many missed slots are told, of one service and of all, when a machine wakes up; the rest is counted only."""
@@ -298,7 +300,7 @@ class Scheduler:
 
     async def _measure(self, target: Target) -> Measurement:
         try:
-            found = await self._probe(target)
+            found = await self._bounded(target)
             if assertions.is_long_work(found, target):
                 return await asyncio.to_thread(self._judge, found, target)
             return self._judge(found, target)
@@ -309,6 +311,18 @@ class Scheduler:
             BROKEN.inc()
             log.exception("probe failed", service_id=target.id, kind=target.kind)
             return not_looked(f"defect of the probe ({type(error).__name__})")
+
+    async def _bounded(self, target: Target) -> Measurement:
+        """Probe, and never wait for ever: a service whose check does not end would not be checked again."""
+        try:
+            async with asyncio.timeout(target.timeout_ms / 1000 + GRACE_S) as bound:
+                return await self._probe(target)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            BROKEN.inc()
+            log.exception("probe did not end", service_id=target.id, kind=target.kind)  # the trace says where it hung
+            return not_looked("the probe did not end in time")
 
     def _after(self, entry: _Entry, checked: Target, slot_ms: int, attempt: int, outcome: Outcome) -> None:
         """Put the service back into the schedule, as its definition is by now."""

@@ -18,7 +18,7 @@ from services.checker.probes import KINDS, PROBES
 from services.checker.probes.engine import EngineStopped, open_engine
 from services.checker.probes.tools import Tools, trusted_authorities
 from services.checker.results import to_result
-from services.checker.scheduler import Check
+from services.checker.scheduler import GRACE_S, Check
 from services.checker.secrets import NO_KEYS, CannotUnseal, Sealer, is_masked
 from shared.clock import utc_now
 from shared.contracts.commands import AssertionVerdict, Problem, ServiceDraft, Trial
@@ -29,8 +29,6 @@ from shared.telemetry import logger
 
 AT_ONCE = 10
 """Trials that run together; more are refused, so that whoever tries holds up nobody who asks for something else."""
-GRACE_S = 2.0
-"""A probe ends at its timeout; what has not ended this much later is given up."""
 NAMELESS = {"id": "trial", "name": "Trial"}
 
 log = logger(__name__)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from services.checker import scheduler as module
 from services.checker.domain.target import Measurement, Target
 from services.checker.probes.engine import EngineStopped
 from services.checker.probes.http import HttpOptions
@@ -307,6 +308,32 @@ async def test_a_hanging_host_holds_its_places_and_delays_nobody_else() -> None:
         for name in bench.held:
             await until(lambda name=name: looked_at(bench, name), within_s=5, what=name)  # type: ignore[misc]  # a lambda's default
     assert bench.most_together <= 4
+
+
+async def test_a_probe_that_does_not_end_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its service is checked on, and its place is free. Seen red without a bound around the probe."""
+    monkeypatch.setattr(module, "GRACE_S", 0.1)
+    before = BROKEN._value.get()  # noqa: SLF001  # a counter has no public reading
+
+    def stuck(bench: Bench) -> None:
+        bench.hold, bench.total = asyncio.Event(), 1
+
+    async with running(stuck) as bench:
+        bench.scheduler.apply([target(interval_ms=1_000)], ())
+        await bench.delivers(1)
+        (check,) = bench.delivered
+        assert (check.measurement.outcome, check.measurement.error_message) == (U, "not checked: the probe did not end in time")
+        assert BROKEN._value.get() == before + 1  # noqa: SLF001  # as above
+        bench.held.clear()
+        await bench.delivers(2)
+        assert bench.delivered[1].measurement.outcome is H
+
+
+async def test_a_time_over_within_the_probe_is_a_defect_of_its_own() -> None:
+    async with running(lambda bench: setattr(bench, "error", TimeoutError())) as bench:
+        bench.scheduler.apply([target()], ())
+        await bench.delivers(1)
+    assert bench.delivered[0].measurement.error_message == "not checked: defect of the probe (TimeoutError)"
 
 
 async def looked_at(bench: Bench, name: str) -> bool:
