@@ -121,6 +121,7 @@ class Scheduler:
         self._tickets = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._rest: asyncio.Future[None] | None = None
+        self._ending = False
 
     def apply(self, targets: Iterable[Target], gone: Iterable[str], *, done_ms: Mapping[str, int] = NOTHING_DONE) -> None:
         """Take over definitions that are new or changed, and stop checking those that are gone.
@@ -179,10 +180,15 @@ class Scheduler:
             await self._sleep(self._start_due())
 
     async def drain(self, within_s: float) -> None:
-        """Wait for running checks for a bounded time; what runs longer is dropped, as if its slot had not been looked at."""
+        """Wait for running checks for a bounded time; what runs longer is dropped, as if its slot had not been looked at.
+
+        None begins any more: what waits for a place does not get the one of a check that ends.
+        """
+        self._ending = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
-        await _dropped(self._tasks)
+        while running := [task for task in self._tasks if not task.done()]:
+            await _dropped(running)
 
     def _now_ms(self) -> int:
         return int(self._clock().timestamp() * 1000)
@@ -245,7 +251,7 @@ class Scheduler:
     def _leave(self, host: str) -> None:
         """Give a place back, and start who waited for it."""
         self._gate.leave(host)
-        while (waiting := self._gate.next()) is not None:
+        while not self._ending and (waiting := self._gate.next()) is not None:
             host, (turn, entry) = waiting
             if entry.turn == turn and entry.target is not None:
                 self._start(entry, entry.target, self._now_ms())

@@ -189,6 +189,29 @@ async def test_draining_drops_what_takes_too_long() -> None:
     assert bench.delivered == []
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["by itself", "dropped"])
+async def test_draining_begins_nothing_that_waits_for_a_place(*, ends: bool) -> None:
+    """When it returns nothing runs. Seen red with the place of a check that ended or was dropped given to the next."""
+    hold = asyncio.Event()
+
+    def narrow(bench: Bench) -> None:
+        bench.hold, bench.held, bench.total = hold, {"one", "two", "three"}, 1
+
+    async with running(narrow) as bench:
+        bench.scheduler.apply([target("one", interval_ms=1_000)], ())
+        await bench.begins()
+        bench.scheduler.apply([target("two"), target("three")], ())
+        await bench.delivers(2, "two")
+        await bench.delivers(2, "three")
+        seen = len(bench.delivered)
+        asyncio.get_running_loop().call_soon(hold.set if ends else hold.clear)
+        await bench.scheduler.drain(0.2)
+        assert bench.running.total() == 0
+        began = [check for check in bench.delivered[seen:] if check.measurement.outcome is H]
+        assert [check.target.id for check in began] == (["one"] if ends else [])
+        assert not [task for task in asyncio.all_tasks() if "_check" in repr(task.get_coro())]
+
+
 F, H, U, D = Outcome.FAILED, Outcome.HEALTHY, Outcome.UNKNOWN, Outcome.DEGRADED
 
 
