@@ -1,9 +1,11 @@
 """`python -m services.aggregator`: settings, resources, wiring, run."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from services.aggregator import replays, upkeep
@@ -97,6 +99,19 @@ async def follow_changes(wiring: Wiring) -> None:
             await asyncio.sleep(FOLLOW_S)
 
 
+def jobs(wiring: Wiring, keep: upkeep.Upkeep, *, silence_look_s: float) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return what runs beside the consumers for ever, by name."""
+    return {
+        "timelines": lambda: keep_timelines(wiring.pool, clock=wiring.clock),
+        "slas": lambda: look_at_contracts(wiring),
+        "follow-ups": lambda: follow_changes(wiring),
+        "silence": lambda: look_for_silence(wiring, every_s=silence_look_s),
+        "rollups": lambda: upkeep.for_ever("rollups", lambda: upkeep.roll_up(keep), every_s=upkeep.ROLL_UP_S),
+        "days": lambda: upkeep.for_ever("days", lambda: upkeep.close_days(keep), every_s=upkeep.CLOSE_S),
+        "daily": lambda: upkeep.keep_daily(keep),
+    }
+
+
 def main() -> None:
     """Run one aggregator until it is told to stop."""
     settings = load(AggregatorSettings)
@@ -129,16 +144,7 @@ def main() -> None:
         subscribe_events(wiring)
         answer(wiring)
         await stack.enter_async_context(consuming(consumer))
-        jobs = {
-            "timelines": lambda: keep_timelines(pool, clock=utc_now),
-            "slas": lambda: look_at_contracts(wiring),
-            "follow-ups": lambda: follow_changes(wiring),
-            "silence": lambda: look_for_silence(wiring, every_s=settings.silence_look_s),
-            "rollups": lambda: upkeep.for_ever("rollups", lambda: upkeep.roll_up(keep), every_s=upkeep.ROLL_UP_S),
-            "days": lambda: upkeep.for_ever("days", lambda: upkeep.close_days(keep), every_s=upkeep.CLOSE_S),
-            "daily": lambda: upkeep.keep_daily(keep),
-        }
-        for name, job in jobs.items():
+        for name, job in jobs(wiring, keep, silence_look_s=settings.silence_look_s).items():
             await stack.enter_async_context(background(health, name, job))
 
     run(NAME, settings, start)
