@@ -341,3 +341,30 @@ async def die_at_work(pool: Pool) -> None:
             assert await timelines.claim(other, SERVICE) is None
         await replays.advance(conn, claim, now=at(4))
         raise InterruptedError
+
+
+async def test_a_turn_reaches_back_behind_what_was_computed_already(pool: Pool) -> None:
+    """It begins with the first failure, which a checkpoint lies after; and there the other region was not yet what it is now."""
+    await learn(pool, definition().model_copy(update={"failure_threshold": 3, "recovery_threshold": 1}))
+    await see(pool, "++++++--")
+    await see(pool, "++-----+", region="us")
+    await work(pool, at(8))
+    assert await pool.fetchval("select max(slot) from course_checkpoint where region = 'eu'") == slot_of(at(7))
+    await see(pool, "-", first=8)
+    await see(pool, "+", first=8, region="us")
+    await work(pool, at(9))
+    assert [(one.state, one.start, one.down) for one in await believed(pool)] == [
+        (State.UP, slot_of(at(0)), ()),
+        (State.PARTIAL, slot_of(at(2)), ("us",)),
+        (State.DOWN, slot_of(at(6)), ("eu", "us")),
+        (State.PARTIAL, slot_of(at(7)), ("eu",)),
+    ]
+
+
+async def test_a_definition_counts_from_its_very_moment(pool: Pool) -> None:
+    await learn(pool, definition())
+    await see(pool, "+++-")
+    await work(pool, at(4))
+    await learn(pool, definition(version=2).model_copy(update={"updated_at": at(3), "failure_threshold": 1}), now=at(4))
+    await work(pool, at(5))
+    assert await told(pool, 4) == "uuud"
