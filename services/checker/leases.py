@@ -150,7 +150,7 @@ class Leases:
         self._holder.hold(self._held)
         excess = to_release(self._held, view.fair)
         if excess:
-            await self._release(await self._holder.give_up(excess, RELEASE_S))
+            await self._release(excess)
 
     async def leave(self) -> None:
         """Give everything up and depart, so that the others need not wait; if the database is away, they find out by themselves."""
@@ -212,9 +212,16 @@ class Leases:
             return []
         return [row["checker"] for row in await conn.fetch(SQL_DEAD, self._region, timedelta(seconds=TTL_S))]
 
-    async def _release(self, done: Mapping[int, int]) -> None:
-        async with asyncio.timeout(ASK_S), transaction(self._pool) as conn:
-            await self._free(conn, done)
+    async def _release(self, shards: Collection[int]) -> None:
+        try:
+            done = await self._holder.give_up(shards, RELEASE_S)
+            async with asyncio.timeout(ASK_S), transaction(self._pool) as conn:
+                await self._free(conn, done)
+        except BaseException:
+            # As far as is known nobody else may take them: they are checked here until that can be said. If it was said after all, both
+            # check the same slots, which count once, until the next tick shows it.
+            self._holder.hold(self._held)
+            raise
         for shard in done:
             del self._held[shard]
         HELD.set(len(self._held))

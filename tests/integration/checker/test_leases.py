@@ -215,6 +215,28 @@ async def test_two_that_go_by_one_name_part(pool: Pool) -> None:
     assert await holders(pool) == {"same": 128, "same+anew": 128}
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError, asyncio.CancelledError])
+async def test_shards_that_cannot_be_given_back_are_checked_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Seen red without holding them again: nobody checked them until the database was back, however long that took."""
+    first, second = Checker(pool, "first"), Checker(pool, "second")
+    await first.tick()
+    await second.tick()
+
+    async def refuse(_conn: Connection, _done: Mapping[int, int]) -> None:
+        raise error
+
+    with monkeypatch.context() as away:
+        away.setattr(first.leases, "_free", refuse)
+        with pytest.raises(error):
+            await first.tick()
+    assert len(first.gave_up) == 1
+    assert set(first.holds) == first.leases.held == set(range(256))
+    await ticks([first, second], 2)
+    assert len(first.holds) == len(second.holds) == 128
+
+
 async def test_old_rows_of_the_dead_go(pool: Pool) -> None:
     dead = Checker(pool, "dead")
     await dead.tick()
