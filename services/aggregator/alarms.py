@@ -18,9 +18,9 @@ from services.aggregator.domain.accounting import Judgement
 from services.aggregator.domain.alarming import ALWAYS, BREACHED, BURN, EXHAUSTED, Finding, Key, Step, steps
 from services.aggregator.domain.calendar import Window
 from services.aggregator.domain.contracts import ended, present
-from services.aggregator.facts import Checks, Facts
+from services.aggregator.facts import Checks
 from services.aggregator.promises import Promise
-from services.aggregator.standings import Burn
+from services.aggregator.standings import Burn, Sample, View
 from services.aggregator.store import moment, slot_of
 from shared import outbox
 from shared.contracts.registry import make_event
@@ -29,10 +29,11 @@ from shared.database import Connection, Pool, transaction
 from shared.telemetry import correlation_id
 
 if TYPE_CHECKING:
+    from services.aggregator.domain.timeline import Piece
     from shared.contracts.envelope import Event, Payload
 
 SOURCE = "/aggregator"
-SERVICES_AT_ONCE = 300
+SERVICES_AT_ONCE = 100
 """Services whose facts are in memory at once; a contract over more is looked at alone."""
 PATIENCE = timedelta(minutes=5)
 """A window is judged so long after its end, and not while results of it wait to be told of: what is said then is never taken back."""
@@ -171,18 +172,24 @@ async def _cases(conn: Connection, contracts: Iterable[Promise], to_judge: Mappi
         begin = min([standings.begins(one, at), *(window.start for window in to_judge.get(one.contract.id, ()))])
         since |= {service_id: min(begin, since.get(service_id, begin)) for service_id in one.contract.services}
     known = await facts.load(conn, since, until=at)
+    plain: dict[str, list[Piece]] = {}
     cases = []
     for one in present_ones:
         for service_id in one.contract.services:
-            cases.append(_case(one, service_id, known[service_id], to_judge.get(one.contract.id, ()), at=at))
+            if service_id not in plain:
+                plain[service_id] = known[service_id].pieces()
+            pieces = known[service_id].pieces(one.exclusions) if one.contract.exclusions else plain[service_id]
+            seen = View(one, service_id, pieces, known[service_id].maintenance_ids)
+            cases.append(_case(seen, to_judge.get(one.contract.id, ()), at=at))
             await asyncio.sleep(0)
     return cases
 
 
-def _case(promise: Promise, service_id: str, known: Facts, to_judge: Iterable[Window], *, at: int) -> Case:
-    seen, window = standings.view(promise, service_id, known), present(promise.terms, at)
+def _case(seen: View, to_judge: Iterable[Window], *, at: int) -> Case:
+    window = present(seen.promise.terms, at)
     past = {one.start: (one, standings.judged(seen, one, now=at)) for one in to_judge}
-    return Case(promise, service_id, window, standings.judged(seen, window, now=at), standings.burns(seen, now=at), past)
+    present_one = standings.judged(seen, window, now=at)
+    return Case(seen.promise, seen.service_id, window, present_one, standings.burns(seen, now=at), past)
 
 
 async def _states(conn: Connection, contracts: Sequence[Promise], to_judge: Mapping[str, list[Window]], *, at: int) -> States:
@@ -196,14 +203,17 @@ async def _states(conn: Connection, contracts: Sequence[Promise], to_judge: Mapp
 
 
 async def _news(conn: Connection, cases: Sequence[Case], states: States, *, at: int) -> list[News]:
-    wanted = [sample for one in cases for sample in standings.suspects(one.service_id, one.burns, now=at)]
+    wanted: list[Sample] = []
+    for one in cases:
+        wanted += standings.suspects(one.service_id, one.burns, now=at)
+        await asyncio.sleep(0)
     counted = await standings.samples(conn, wanted, now=at)
-    news = []
+    news: list[News] = []
     for one in cases:
         rates = standings.rates(one.service_id, one.burns, counted, now=at)
         before = states.get((one.promise.contract.id, one.service_id), {})
-        found = steps(before, _findings(one, rates))
-        news += [News(one.promise, one.service_id, step, one, rates) for step in found]
+        news += [News(one.promise, one.service_id, step, one, rates) for step in steps(before, _findings(one, rates))]
+        await asyncio.sleep(0)
     return news
 
 

@@ -178,9 +178,9 @@ LEAST_SAMPLES = 10
 
 def burn_rate(part: Account, target: Fraction) -> Fraction | None:
     """Return how many times faster than evenly the budget burnt in a part of time; None where nothing counts or there is no budget."""
-    if part.uptime is None or target >= 1:
+    if not part.counted or target >= 1:
         return None
-    return (1 - part.uptime) / (1 - target)
+    return part.downtime / part.counted / (1 - target) if part.downtime else Fraction(0)
 
 
 def threshold(rule: BurnRule, *, window: int) -> Fraction:
@@ -190,7 +190,7 @@ def threshold(rule: BurnRule, *, window: int) -> Fraction:
 
 def burning(rule: BurnRule, *, target: Fraction, window: int, long: Account, short: Account, samples: int) -> bool:
     """Say whether a rule alerts. `long` and `short` are the accounts of its two windows, `samples` the known outcomes in the long one."""
-    rates = [burn_rate(long, target), burn_rate(short, target)]
+    rates = (burn_rate(part, target) for part in (short, long))
     least = threshold(rule, window=window)
     return samples >= LEAST_SAMPLES and all(rate is not None and rate >= least for rate in rates)
 

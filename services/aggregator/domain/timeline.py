@@ -118,6 +118,8 @@ class Piece:
 def pieces(intervals: Sequence[Interval], spans: Iterable[Span]) -> list[Piece]:
     """Return the intervals cut wherever a span begins or ends, each piece with the spans that cover it."""
     present = [span for span in spans if span.end > span.start]
+    if not present:
+        return [Piece(one.start, one.end, one.state, (), one.correction) for one in intervals]
     cuts = sorted({moment for span in present for moment in (span.start, span.end)})
     found: list[Piece] = []
     for one in intervals:

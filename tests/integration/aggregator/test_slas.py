@@ -356,19 +356,19 @@ async def test_a_thousand_contracts_take_seconds(pool: Pool) -> None:
     async with transaction(pool) as conn:
         for number, some in enumerate(covered):
             await promises.put(conn, contract(*some, contract_id=f"c-{number}"), judged_until=MARCH, actor="ada")
-    longest = 0.0
+    held: list[float] = []
 
     async def others() -> None:
-        nonlocal longest
         while True:
-            began = time.monotonic()
-            await asyncio.sleep(0)
-            longest = max(longest, time.monotonic() - began)
+            began = time.monotonic(), time.process_time()
+            await asyncio.sleep(0.005)
+            held.append(time.process_time() - began[1])
 
     beside = asyncio.create_task(others())
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     assert await look(pool, now=NOON) == 0
-    took = time.monotonic() - began
+    took, work = time.monotonic() - began, time.process_time() - worked
     beside.cancel()
-    print(f"1,000 contracts, 3,000 standings: {took:.1f} s, the loop was held for {1000 * longest:.0f} ms at most")  # noqa: T201  # the figure is the point
-    assert took < 30
+    print(f"3,000 standings: {took:.1f} s, {work:.1f} s of our own, others waited {1000 * max(held):.0f} ms at most")  # noqa: T201  # figures
+    assert took < 40
+    assert max(held) < 0.2, "others have their turn"
