@@ -1,7 +1,6 @@
 """What an HTTP check can be told, and what curl is told of it. Headers, bodies and credentials are secrets, every one of them."""
 
 import re
-import ssl
 from base64 import b64encode
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -15,9 +14,9 @@ from services.checker.domain.hosts import PROXY_FORM
 from services.checker.probes.exchange import NO_BODY_HEADERS, Extras
 from services.checker.probes.journey import MAX_REDIRECTS
 from services.checker.probes.options import Options
+from services.checker.probes.secure import MAX_PEM, Authorities
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
-MAX_PEM = 12_000
 MAX_HEADERS = 50
 MAX_TEXT = 8_000
 
@@ -112,7 +111,7 @@ class HttpOptions(Options):
     """A proxy to go through, as http://host:port; it must be among those that the installation allows (SLA_ALLOWED_PROXIES)."""
     verify_tls: bool = True
     """Whether the certificate must be trusted, in date and for the right name."""
-    authorities: str = Field(default="", max_length=MAX_PEM)
+    authorities: Authorities = ""
     """Certificate authorities to trust in place of the system's, as PEM."""
 
     @field_validator("headers")
@@ -134,17 +133,6 @@ class HttpOptions(Options):
             message = "must be a token: ASCII, without spaces"
             raise ValueError(message)
         return bearer
-
-    @field_validator("authorities")
-    @classmethod
-    def _are_certificates(cls, value: str) -> str:
-        if value:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-            except (ssl.SSLError, ValueError, TypeError):
-                message = "must be certificates as PEM"
-                raise ValueError(message) from None
-        return value
 
     @model_validator(mode="after")
     def _fit_together(self) -> "HttpOptions":

@@ -11,13 +11,11 @@ from typing import Any
 import aiomysql
 from pymysql.constants import CLIENT, COMMAND, ER
 
-from services.checker.domain.kinds import Kind
-from services.checker.domain.target import Measurement, Target
-from services.checker.probes.dial import Dialled, dial
+from services.checker.domain.target import Measurement
+from services.checker.probes.dial import Dialled
 from services.checker.probes.line import Line, carried
-from services.checker.probes.options import reader
-from services.checker.probes.sql import SOURCES, SqlOptions, database_of, flaws_of, judged
-from services.checker.probes.talk import Talk, talking
+from services.checker.probes.sql import SqlOptions, database_of, judged, kind_of, prober
+from services.checker.probes.talk import Talk
 from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType
 
@@ -37,28 +35,7 @@ MAX_GREETING = 1_024
 LARGEST_PACKET = 16_777_216
 UTF8MB4 = 45
 
-KIND = Kind(
-    "mysql",
-    "MySQL and MariaDB",
-    ("mysql",),
-    ENDPOINT,
-    reader(SqlOptions),
-    SqlOptions.model_json_schema(),
-    sources=SOURCES,
-    flaws=flaws_of(ENDPOINT, required=False),
-)
-
-
-async def probe(target: Target, tools: Tools) -> Measurement:
-    """Sign in to a target once and ask."""
-    return await talking(target, tools, _ask)
-
-
-async def _ask(talk: Talk, tools: Tools) -> Measurement:
-    options: SqlOptions = talk.target.options
-    way = await dial(talk, tools, default_port=PORT)
-    with way.connection:
-        return await _over(talk, tools, way, options)
+KIND = kind_of("mysql", "MySQL and MariaDB", "mysql", ENDPOINT, needs_database=False)
 
 
 async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> Measurement:
@@ -74,6 +51,10 @@ async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> 
         finally:
             client.close()
     return judged(talk, options, value, query_ms=query_ms, secure=secure)
+
+
+probe = prober(_over, port=PORT)
+"""Signs in to a target once and asks."""
 
 
 async def _greet(talk: Talk, way: Dialled, options: SqlOptions) -> tuple[bytes, bool]:

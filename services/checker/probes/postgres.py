@@ -13,13 +13,11 @@ from typing import Any, cast
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from services.checker.domain.kinds import Kind
-from services.checker.domain.target import Measurement, Target
-from services.checker.probes.dial import Dialled, dial
+from services.checker.domain.target import Measurement
+from services.checker.probes.dial import Dialled
 from services.checker.probes.line import Line, carried
-from services.checker.probes.options import reader
-from services.checker.probes.sql import SOURCES, SqlOptions, database_of, flaws_of, judged
-from services.checker.probes.talk import Talk, talking
+from services.checker.probes.sql import SqlOptions, database_of, judged, kind_of, prober
+from services.checker.probes.talk import Talk
 from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType
 
@@ -34,28 +32,7 @@ _STATE = re.compile(r"[0-9A-Z]{5}")
 """A SQLSTATE; a server can send megabytes of anything in its place."""
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-KIND = Kind(
-    "postgres",
-    "PostgreSQL",
-    ("postgresql",),
-    ENDPOINT,
-    reader(SqlOptions),
-    SqlOptions.model_json_schema(),
-    sources=SOURCES,
-    flaws=flaws_of(ENDPOINT, required=True),
-)
-
-
-async def probe(target: Target, tools: Tools) -> Measurement:
-    """Sign in to a target once and ask."""
-    return await talking(target, tools, _ask)
-
-
-async def _ask(talk: Talk, tools: Tools) -> Measurement:
-    options: SqlOptions = talk.target.options
-    way = await dial(talk, tools, default_port=PORT)
-    with way.connection:
-        return await _over(talk, tools, way, options)
+KIND = kind_of("postgres", "PostgreSQL", "postgresql", ENDPOINT, needs_database=True)
 
 
 async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> Measurement:
@@ -69,6 +46,10 @@ async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> 
         finally:
             connection.terminate()
     return judged(talk, options, value, query_ms=query_ms, secure=tls is not None)
+
+
+probe = prober(_over, port=PORT)
+"""Signs in to a target once and asks."""
 
 
 async def _agree_on_tls(talk: Talk, way: Dialled, options: SqlOptions) -> bool:

@@ -1,9 +1,9 @@
 """What the kinds that sign in have in common of TLS: whom to trust, which name to expect, and the databases' modes."""
 
 import ssl
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from services.checker.probes.options import Options
 from services.checker.probes.talk import trusting
@@ -12,24 +12,27 @@ from services.checker.probes.tools import Tools
 MAX_PEM = 12_000
 
 
+def _are_certificates(value: str) -> str:
+    if value:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
+        except (ssl.SSLError, ValueError, TypeError):
+            message = "must be certificates as PEM"
+            raise ValueError(message) from None
+    return value
+
+
+Authorities = Annotated[str, Field(max_length=MAX_PEM), AfterValidator(_are_certificates)]
+"""Certificates as PEM, or nothing."""
+
+
 class Trust(Options):
     """Whom to trust, and for which name."""
 
-    authorities: str = Field(default="", max_length=MAX_PEM)
+    authorities: Authorities = ""
     """Certificate authorities to trust in place of the system's, as PEM."""
     server_name: str = Field(default="", max_length=253, pattern=r"^[A-Za-z0-9._:-]*$")
     """The name that the certificate must be for, where it is not the address's."""
-
-    @field_validator("authorities")
-    @classmethod
-    def _are_certificates(cls, value: str) -> str:
-        if value:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=value)
-            except (ssl.SSLError, ValueError, TypeError):
-                message = "must be certificates as PEM"
-                raise ValueError(message) from None
-        return value
 
 
 class TlsOptions(Trust):

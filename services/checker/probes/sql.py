@@ -1,17 +1,20 @@
 """What the SQL databases have in common: a sign-in, one small query, and what its first value should be."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr
 
-from services.checker.domain.kinds import Flaw, Source
-from services.checker.domain.target import Facts, Measurement
+from services.checker.domain.kinds import Flaw, Kind, Source
+from services.checker.domain.target import Facts, Measurement, Target
+from services.checker.probes.dial import Dialled, dial
+from services.checker.probes.options import reader
 from services.checker.probes.secure import DatabaseTls
-from services.checker.probes.talk import Talk
+from services.checker.probes.talk import Talk, talking
+from services.checker.probes.tools import Probe, Tools
 from shared.contracts.codes import ErrorType
 
 MAX_VALUE = 1_000
@@ -34,6 +37,38 @@ class SqlOptions(DatabaseTls):
     """One statement, run in a read-only transaction that is never committed. Its time is the response time."""
     expected: str | None = Field(default=None, max_length=MAX_VALUE)
     """What the first column of the first row must be, as text; null: anything, no row too."""
+
+
+Over = Callable[[Talk, Tools, Dialled, SqlOptions], Awaitable[Measurement]]
+"""Asks a database over a connection that is open."""
+
+
+def kind_of(name: str, title: str, scheme: str, endpoint: str, *, needs_database: bool) -> Kind:
+    """Return the kind of a database. `needs_database`: its address must name one."""
+    return Kind(
+        name,
+        title,
+        (scheme,),
+        endpoint,
+        reader(SqlOptions),
+        SqlOptions.model_json_schema(),
+        sources=SOURCES,
+        flaws=flaws_of(endpoint, required=needs_database),
+    )
+
+
+def prober(over: Over, *, port: int) -> Probe:
+    """Return the probe of a database: it connects, by default to `port`, has `over` ask, and closes the connection."""
+
+    async def ask(talk: Talk, tools: Tools) -> Measurement:
+        way = await dial(talk, tools, default_port=port)
+        with way.connection:
+            return await over(talk, tools, way, talk.target.options)
+
+    async def probe(target: Target, tools: Tools) -> Measurement:
+        return await talking(target, tools, ask)
+
+    return probe
 
 
 def database_of(url: str) -> str:
