@@ -4,7 +4,7 @@ Moments are shown in the contract's zone with their offset, to the second; the f
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from services.gateway.web.reports.outages import Outage, outages
 from shared.contracts.codes import SlaPeriod
-from shared.contracts.history import Audit, SlaReport
+from shared.contracts.history import SlaReport
 from shared.contracts.sla import SlaExclusion, SlaStanding
 
 TEXTS = Path(__file__).parents[1] / "texts"
@@ -106,8 +106,8 @@ class _Speaker:
         return NONE if value is None else self.t["met" if value else "missed"]
 
 
-def content(report: SlaReport, *, language: str, names: Mapping[str, str], most_outages: int) -> Content:
-    """Return what a report says in a language. `names` are what services are called; at most so many outages are listed."""
+def content(report: SlaReport, *, language: str, names: Mapping[str, str], most_rows: int) -> Content:
+    """Return what a report says in a language. `names` are what services are called; no list has more than so many rows."""
     t = texts(language)
     say = _Speaker(t, ZoneInfo(report.contract.time_zone), names)
     kind, verdict = _verdict(report, t)
@@ -123,9 +123,9 @@ def content(report: SlaReport, *, language: str, names: Mapping[str, str], most_
         sections=(
             Section(t["services"], (t["services.say"],), _services(report, say)),
             Section(t["time"], (t["time.say"],), _time(report, say)),
-            _outages(report, say, most_outages),
-            _left_out(report, say),
-            _corrections(report, say),
+            _outages(report, say, most_rows),
+            _left_out(report, say, most_rows),
+            _corrections(report, say, most_rows),
             Section(t["accounting"], _accounting(report, t)),
             Section(t["digests"], (t["digests.say"],), _digests(report, say)),
         ),
@@ -209,9 +209,12 @@ def _outages(report: SlaReport, say: _Speaker, most: int) -> Section:
     if not found:
         return Section(t["outages"], (t["outages.none"],))
     columns = (t["service"], t["state"], t["from"], t["to"], t["length"], t["regions"], t["note"])
-    rows = tuple(_outage(one, say) for one in found[:most])
-    table = Table(columns, rows, (20, 13, 19, 19, 15, 15, 20), omitted=max(0, len(found) - most))
-    return Section(t["outages"], (t["outages.say"],), table)
+    rows = [_outage(one, say) for one in found]
+    return Section(t["outages"], (t["outages.say"],), _at_most(most, columns, rows, (20, 13, 19, 19, 15, 15, 20)))
+
+
+def _at_most(most: int, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> Table:
+    return Table(columns, tuple(rows[:most]), widths, omitted=max(0, len(rows) - most))
 
 
 def _outage(one: Outage, say: _Speaker) -> tuple[str, ...]:
@@ -227,7 +230,7 @@ def _outage(one: Outage, say: _Speaker) -> tuple[str, ...]:
     )
 
 
-def _left_out(report: SlaReport, say: _Speaker) -> Section:
+def _left_out(report: SlaReport, say: _Speaker, most: int) -> Section:
     t = say.t
     works = {one.id: one for audit in report.audits for one in audit.maintenances}
     rows = [
@@ -247,7 +250,7 @@ def _left_out(report: SlaReport, say: _Speaker) -> Section:
     if not rows:
         return Section(t["left_out"], (t["left_out.none"],))
     columns = (t["what"], t["from"], t["to"], t["why"], t["who"])
-    return Section(t["left_out"], (t["left_out.say"],), Table(columns, tuple(row for _, row in sorted(rows)), (14, 19, 19, 30, 24)))
+    return Section(t["left_out"], (t["left_out.say"],), _at_most(most, columns, [row for _, row in sorted(rows)], (14, 19, 19, 30, 24)))
 
 
 def exclusions(report: SlaReport) -> list[SlaExclusion]:
@@ -261,7 +264,7 @@ def _by(who: str, when: datetime, say: _Speaker) -> str:
     return f"{who}, {say.moment(when)}"
 
 
-def _corrections(report: SlaReport, say: _Speaker) -> Section:
+def _corrections(report: SlaReport, say: _Speaker, most: int) -> Section:
     t = say.t
     found = sorted((one for audit in report.audits for one in audit.corrections), key=lambda one: (one.starts_at, str(one.id)))
     if not found:
@@ -275,7 +278,7 @@ def _corrections(report: SlaReport, say: _Speaker) -> Section:
         state = t[f"state.{one.state}"]
         rows.append((say.service(one.service_id), say.moment(one.starts_at), say.moment(one.ends_at), state, one.reason, by))
     columns = (t["service"], t["from"], t["to"], t["counts_as"], t["why"], t["who"])
-    return Section(t["corrections"], (t["corrections.say"],), Table(columns, tuple(rows), (18, 19, 19, 13, 26, 24)))
+    return Section(t["corrections"], (t["corrections.say"],), _at_most(most, columns, rows, (18, 19, 19, 13, 26, 24)))
 
 
 def _accounting(report: SlaReport, t: Texts) -> tuple[str, ...]:
@@ -296,6 +299,5 @@ def _accounting(report: SlaReport, t: Texts) -> tuple[str, ...]:
 
 
 def _digests(report: SlaReport, say: _Speaker) -> Table:
-    rows: Iterable[Audit] = report.audits
-    listed = tuple((say.service(one.service_id), one.digest) for one in rows)
+    listed = tuple((say.service(one.service_id), one.digest) for one in report.audits)
     return Table((say.t["service"], say.t["digest"]), ((say.t["all"], report.digest), *listed), (30, 70))

@@ -22,7 +22,6 @@ MOST_LINES = 40
 WIDEST_MM = 2.7
 """The widest character of a cell: a row of cells of this many lines fits a page, as the library demands."""
 ABSENT = "□"
-SIMILAR = {ord("−"): "–"}  # noqa: RUF001  # the font has no minus sign; its en dash is as wide
 _BLANKS = re.compile(r"[^\S\u00a0]+")
 
 
@@ -58,9 +57,15 @@ class _Paper(FPDF):
 
 def legible(text: str, known: Container[int]) -> str:
     """Return text on one line, what is not to be seen left out, and what cannot be drawn as a box."""
-    one_line = _BLANKS.sub(" ", unicodedata.normalize("NFC", text)).translate(SIMILAR)
+    one_line = _BLANKS.sub(" ", unicodedata.normalize("NFC", text))
     shown = (one for one in one_line if not unicodedata.category(one).startswith("C"))
-    return "".join(one if ord(one) in known else ABSENT for one in shown)
+    return "".join(one if ord(one) in known else _similar(one, known) for one in shown)
+
+
+def _similar(letter: str, known: Container[int]) -> str:
+    """Return a letter without its marks, if the font has that, or the box."""
+    base = unicodedata.normalize("NFKD", letter)[0]
+    return base if ord(base) in known else ABSENT
 
 
 def pdf(told: Content) -> bytes:

@@ -21,7 +21,7 @@ AT_ONCE = 2
 MOST_WAITING = 20
 MOST_ON_PAPER = 1_000
 MOST_ON_A_PAGE = 5_000
-"""How many outages a PDF and a page list; the CSV has all."""
+"""How many rows a list has in a PDF and on a page; the CSV has all outages."""
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 STYLE = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
@@ -77,9 +77,9 @@ class Reports:
             table = outage_rows if rows == "outages" else service_rows
             return Made(f"{stem}-{rows}.csv", "text/csv; charset=utf-8", "attachment", table(report, names))
         if form == "pdf":
-            drawn = pdf(content(report, language=language, names=names, most_outages=MOST_ON_PAPER))
+            drawn = pdf(content(report, language=language, names=names, most_rows=MOST_ON_PAPER))
             return Made(f"{stem}-{language}.pdf", "application/pdf", "inline", drawn)
-        told = content(report, language=language, names=names, most_outages=MOST_ON_A_PAGE)
+        told = content(report, language=language, names=names, most_rows=MOST_ON_A_PAGE)
         body = self._template.render(one=told, style=STYLE, omitted=texts(language)["omitted"]).encode()
         return Made(f"{stem}-{language}.html", "text/html; charset=utf-8", "inline", body)
 
