@@ -8,7 +8,7 @@ from services.aggregator import alarms, slas
 from shared.contracts.codes import SlaPeriod
 from shared.contracts.history import SlaContractDraft, SlaExclusionDraft, SlaReport, SlaReportQuery, SlaStandings
 from shared.contracts.registry import decode
-from shared.contracts.sla import SlaBreachedV1, SlaBudgetExhaustedV1, SlaBurnRateV1, SlaContract
+from shared.contracts.sla import SlaBreachedV1, SlaBudgetExhaustedV1, SlaBurnRateV1, SlaContract, SlaStanding
 from shared.database import Pool, transaction
 
 Stretch = tuple[str, datetime, datetime | None]
@@ -118,6 +118,12 @@ async def standing(pool: Pool, *, now: datetime, contract_id: str = "gold") -> S
     """Return how a contract stands."""
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         return await slas.standing(conn, contract_id, now=now)
+
+
+async def only(pool: Pool, *, now: datetime) -> SlaStanding:
+    """Return the one standing of the one contract."""
+    (found,) = (await standing(pool, now=now)).standings
+    return found
 
 
 async def report(pool: Pool, query: SlaReportQuery, *, now: datetime) -> SlaReport:
