@@ -51,9 +51,9 @@ format: $(VENV)/.dev  ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## Measure what a check costs, beside prometheus-blackbox-exporter and a bare httpx loop
-	@$(BIN)/sla-monitor install nginx blackbox $$([ "$$SLA_TEST_SERVERS" = docker ] || echo rabbitmq)
-	$(BIN)/python -m tests.bench.checker_cpu $(ARGS)
+bench: $(VENV)/.dev  ## Measure checks, folding and detection, each beside a peer or a limit in the same run
+	@$(BIN)/sla-monitor install nginx blackbox $$([ "$$SLA_TEST_SERVERS" = docker ] || echo postgresql rabbitmq)
+	$(BIN)/python -m tests.bench
 
 env: .python  ## Write .env with generated passwords, unless it exists
 	@$(PYTHON) -m infra.ops.envfile
