@@ -1,5 +1,6 @@
 """A server's certificate as facts: who it is for, who signed it, and how long it is good for."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,12 @@ def from_der(der: bytes) -> Certificate | None:
         return _told(x509.load_der_x509_certificate(der))
     except ValueError:
         return None
+
+
+def shown(tls: ssl.SSLObject | None, now: datetime) -> dict[str, Any]:
+    """Return what assertions see of the certificate that a server showed; nothing without TLS, or if nobody but OpenSSL can read it."""
+    read = from_der(tls.getpeercert(binary_form=True) or b"") if tls is not None else None
+    return {"certificate": read.values(now)} if read is not None else {}
 
 
 def _told(certificate: x509.Certificate) -> Certificate:

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, field_validator
 from services.checker.domain.kinds import Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
 from services.checker.probes.dial import dial
-from services.checker.probes.line import Line, carried
+from services.checker.probes.line import SOURCES, Line, carried
 from services.checker.probes.options import reader
 from services.checker.probes.secure import TlsOptions
 from services.checker.probes.talk import Talk, talking
@@ -67,7 +67,7 @@ KIND = Kind(
     reader(GrpcOptions),
     GrpcOptions.model_json_schema(),
     needs_port=True,
-    sources={"status": Source("text")},
+    sources={**SOURCES, "status": Source("text")},
 )
 
 
@@ -89,7 +89,7 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
                 health_pb2.HealthCheckRequest(service=options.service), metadata=metadata
             )
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) if 0 <= answer.status <= 3 else "UNKNOWN"  # noqa: PLR2004
-    facts = Facts(values={"status": status})
+    facts = Facts(values={"status": status} | line.shown(tools.clock()))
     if answer.status == SERVING:
         return talk.healthy(facts=facts, details={"status": status})
     return talk.unwell(ErrorType.ASSERTION_FAILED, f"the service says {status}, expected SERVING", facts=facts, details={"status": status})

@@ -16,9 +16,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
+from services.checker.probes import certificate
 from services.checker.probes.dial import Dialled
-from services.checker.probes.talk import Ended, Taken, Talk
+from services.checker.probes.talk import Ended, Taken, Talk, timed
 from services.checker.probes.trouble import OS_WORDS
 from shared.contracts.codes import ErrorType
 
@@ -30,6 +33,9 @@ LAST_WORDS_S = 0.25
 
 _PIECE = 65_536
 
+SOURCES = {**timed("name_lookup", "connect", "tls", "first_byte"), "certificate": certificate.SOURCE}
+"""What assertions may look at in every kind whose connection is carried."""
+
 Words = Callable[[Exception], str | None]
 """What a library's error says of the service, such as "refused: invalid password" (the phase is added), or None if no server said so."""
 
@@ -40,15 +46,27 @@ def _no_words(_error: Exception) -> str | None:
 
 @dataclass(slots=True)
 class Line:
-    """A connection being carried. `end` is the library's side; `broken` says why the service's side is over, once it is."""
+    """A connection being carried. `end` is the library's side; `broken` says why the service's side is over, once it is.
+
+    `tls` is what it is secured with, by the line or by the library above it.
+    """
 
     talk: Talk
     protocol: str
-    secure: bool
+    tls: ssl.SSLObject | None
     end: socket.socket = field(repr=False)
     words: Words = _no_words
     broken: str | None = None
     taken: bool = False
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS was made."""
+        return self.tls is not None
+
+    def shown(self, now: datetime) -> dict[str, Any]:
+        """Return what assertions see of the service's certificate."""
+        return certificate.shown(self.tls, now)
 
     def take(self) -> socket.socket:
         """Return the library's side, for a transport to own and close."""
@@ -111,7 +129,7 @@ async def carried(
     near, inner = socket.socketpair()
     near.setblocking(False)
     inner.setblocking(False)
-    line = Line(talk, protocol, tls is not None, near, words)
+    line = Line(talk, protocol, writer.get_extra_info("ssl_object"), near, words)
     inward = asyncio.create_task(_inward(line, reader, inner, heard))
     outward = asyncio.create_task(_outward(inner, writer))
     try:

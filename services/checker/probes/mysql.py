@@ -50,7 +50,7 @@ async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> 
                 value, query_ms = await client.first_value(options.query, talk.target.timeout_ms)
         finally:
             client.close()
-    return judged(talk, options, value, query_ms=query_ms, secure=secure)
+    return judged(line, options, value, query_ms=query_ms, now=tools.clock())
 
 
 probe = prober(_over, port=PORT)

@@ -45,7 +45,7 @@ async def _over(talk: Talk, tools: Tools, way: Dialled, options: SqlOptions) -> 
                 value, query_ms = await _query(connection, options.query, talk.target.timeout_ms)
         finally:
             connection.terminate()
-    return judged(talk, options, value, query_ms=query_ms, secure=tls is not None)
+    return judged(line, options, value, query_ms=query_ms, now=tools.clock())
 
 
 probe = prober(_over, port=PORT)

@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr
 from services.checker.domain.kinds import Flaw, Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
 from services.checker.probes.dial import dial
-from services.checker.probes.line import LAST_WORDS_S, Line, carried
+from services.checker.probes.line import LAST_WORDS_S, SOURCES, Line, carried
 from services.checker.probes.options import reader
 from services.checker.probes.secure import TlsOptions
 from services.checker.probes.talk import Talk, talking
@@ -79,7 +79,7 @@ KIND = Kind(
     ENDPOINT,
     reader(RabbitmqOptions),
     RabbitmqOptions.model_json_schema(),
-    sources={"messages": Source("number"), "consumers": Source("number")},
+    sources={**SOURCES, "messages": Source("number"), "consumers": Source("number")},
     flaws=_flaws,
 )
 
@@ -105,7 +105,7 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
             opened = await client.channel(publisher_confirms=False)
             found = await opened.queue_declare(options.queue, passive=True) if options.queue else None
     values = {} if found is None else {"messages": found.message_count or 0, "consumers": found.consumer_count or 0}
-    return talk.healthy(facts=Facts(values=values), details=values)
+    return talk.healthy(facts=Facts(values=values | line.shown(tools.clock())), details=values)
 
 
 class _OverLine(connection.TransportFactory):

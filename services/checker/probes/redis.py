@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 
 from services.checker.domain.kinds import Flaw, Kind
 from services.checker.domain.target import Facts, Measurement, Target
+from services.checker.probes import line as carrying
 from services.checker.probes.dial import dial
 from services.checker.probes.line import Line, carried
 from services.checker.probes.options import reader
@@ -70,7 +71,7 @@ KIND = Kind(
     ENDPOINT,
     reader(RedisOptions),
     RedisOptions.model_json_schema(),
-    sources=SOURCES,
+    sources={**carrying.SOURCES, **SOURCES},
     flaws=_flaws,
 )
 
@@ -94,7 +95,7 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
                 value = await _exchange(client, options.key)
         finally:
             await client.disconnect(nowait=True)
-    return talk.healthy(facts=Facts(values=values_of(as_text(value))))
+    return talk.healthy(facts=Facts(values=values_of(as_text(value)) | line.shown(tools.clock())))
 
 
 async def _exchange(client: "_Client", key: str) -> object:

@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 from services.checker.domain.kinds import Flaw, Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
 from services.checker.probes.dial import dial
-from services.checker.probes.line import Line, carried
+from services.checker.probes.line import SOURCES, Line, carried
 from services.checker.probes.options import reader
 from services.checker.probes.secure import TlsOptions
 from services.checker.probes.talk import Ended, Talk, talking
@@ -54,7 +54,7 @@ KIND = Kind(
     ENDPOINT,
     reader(SmtpOptions),
     SmtpOptions.model_json_schema(),
-    sources={"extensions": Source("texts")},
+    sources={**SOURCES, "extensions": Source("texts")},
     flaws=_flaws,
 )
 
@@ -77,11 +77,13 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
                 await client.connect(sock=line.take())
             async with line.phase("asking"):
                 await client.ehlo()
-            secure = secure or await _secured(line, client, options, tls, name)
+            if not secure:
+                await _secure(line, client, options, tls, name)
             if options.username:
                 await _sign_in(line, client, options)
             extensions = tuple(sorted(client.esmtp_extensions))
-            found = talk.healthy(facts=Facts(values={"extensions": extensions}), details={"tls": secure})
+            facts = Facts(values={"extensions": extensions} | line.shown(tools.clock()))
+            found = talk.healthy(facts=facts, details={"tls": line.secure})
             with contextlib.suppress(Ended):  # the verdict stands, however it says good-bye
                 async with line.phase("saying good-bye"):
                     await client.quit()
@@ -90,20 +92,20 @@ async def _ask(talk: Talk, tools: Tools) -> Measurement:
     return found
 
 
-async def _secured(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions, tls: ssl.SSLContext, name: str) -> bool:
-    """Make TLS if it is wanted; say whether it was made. Raises `Ended`."""
+async def _secure(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions, tls: ssl.SSLContext, name: str) -> None:
+    """Make TLS if it is wanted. Raises `Ended`."""
     if options.starttls == "never":
-        return False
+        return
     if not client.supports_extension("starttls"):
         if options.starttls == "required" or options.username:
             line.talk.doing = "securing the connection"
             raise line.talk.failure(ErrorType.TLS_ERROR, "the server offers no TLS")
-        return False
+        return
     async with line.phase("securing the connection", "tls_ms"):
         await client.starttls(tls_context=tls, server_hostname=name)
+    line.tls = client.get_transport_info("ssl_object")
     async with line.phase("asking"):
         await client.ehlo()
-    return True
 
 
 async def _sign_in(line: Line, client: aiosmtplib.SMTP, options: SmtpOptions) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +11,9 @@ from pydantic import Field, SecretStr
 
 from services.checker.domain.kinds import Flaw, Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
+from services.checker.probes import line as carrying
 from services.checker.probes.dial import Dialled, dial
+from services.checker.probes.line import Line
 from services.checker.probes.options import reader
 from services.checker.probes.secure import DatabaseTls
 from services.checker.probes.talk import Talk, talking
@@ -52,7 +55,7 @@ def kind_of(name: str, title: str, scheme: str, endpoint: str, *, needs_database
         endpoint,
         reader(SqlOptions),
         SqlOptions.model_json_schema(),
-        sources=SOURCES,
+        sources={**carrying.SOURCES, **SOURCES},
         flaws=flaws_of(endpoint, required=needs_database),
     )
 
@@ -88,10 +91,10 @@ def flaws_of(form: str, *, required: bool) -> Callable[[str, Any], list[Flaw]]:
     return judge
 
 
-def judged(talk: Talk, options: SqlOptions, value: object, *, query_ms: float, secure: bool) -> Measurement:
+def judged(line: Line, options: SqlOptions, value: object, *, query_ms: float, now: datetime) -> Measurement:
     """Return what an answer's first value means; None stands for no row and for null."""
-    text = as_text(value)
-    facts, details = Facts(values=values_of(text)), {"tls": secure}
+    text, talk = as_text(value), line.talk
+    facts, details = Facts(values=values_of(text) | line.shown(now)), {"tls": line.secure}
     if options.expected is not None and text != options.expected:
         # What was found may be anything that the database holds: it is not told on.
         words = "no value, another was expected" if text is None else "not the expected value"

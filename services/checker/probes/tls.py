@@ -116,12 +116,11 @@ def _say_goodbye(secured: Secured, connection: "socket.socket") -> None:
 
 
 def _values(secured: Secured, now: "datetime") -> dict[str, Any]:
-    """Return what the handshake found; nothing of a certificate that OpenSSL took and that cannot be read."""
+    """Return what the handshake found."""
     cipher = secured.tls.cipher()
-    shown = certificate.from_der(secured.tls.getpeercert(binary_form=True) or b"")
     return {
         "tls": {"version": secured.tls.version(), "cipher": cipher[0] if cipher else ""},
-        **({"certificate": shown.values(now)} if shown is not None else {}),
+        **certificate.shown(secured.tls, now),
     }
 
 

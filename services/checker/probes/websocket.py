@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from websockets.uri import parse_uri
 
 from services.checker.domain.kinds import Flaw, Kind, Source
 from services.checker.domain.target import Facts, Measurement, Target
+from services.checker.probes import certificate
 from services.checker.probes.dial import Dialled, dial
 from services.checker.probes.exchange import USER_AGENT
 from services.checker.probes.expect import NOT_AS_EXPECTED, Saying
@@ -47,9 +49,13 @@ _OURS = frozenset({"host", "upgrade", "connection", "content-length", "transfer-
 
 
 class _Connection(ClientConnection):
-    """The library's connection, which tells why it was lost, and waits no longer for the rest of an answer that is none."""
+    """The library's connection, which tells why it was lost, and waits no longer for the rest of an answer that is none.
+
+    `shown` is what assertions see of the certificate.
+    """
 
     lost: Exception | None = None
+    shown: Mapping[str, Any] = MappingProxyType({})
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -101,6 +107,7 @@ KIND = Kind(
     needs_port=False,
     sources={
         **timed("name_lookup", "connect", "tls", "first_byte"),
+        "certificate": certificate.SOURCE,
         "code": Source("number"),
         "header": Source("texts", None),
         "message": Source("text"),
@@ -148,6 +155,7 @@ async def _opened(talk: Talk, tools: Tools, way: Dialled, options: WebSocketOpti
         way.connection.close()
         raise
     try:
+        connection.shown = certificate.shown(connection.transport.get_extra_info("ssl_object"), tools.clock())
         yield connection
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
@@ -165,7 +173,7 @@ async def _shake_hands(talk: Talk, connection: _Connection, options: WebSocketOp
         except InvalidStatus as error:
             response = error.response
             words = f"answered {response.status_code}, expected 101"
-            found = talk.unwell(ErrorType.HTTP_ERROR, words, facts=Facts(body=bytes(response.body or b"")))
+            found = talk.unwell(ErrorType.HTTP_ERROR, words, facts=Facts(body=bytes(response.body or b""), values=connection.shown))
             return replace(found, status_code=response.status_code)
         except InvalidHandshake as error:
             if isinstance(connection.lost, OSError):
@@ -213,4 +221,5 @@ def _is_text(message: bytes) -> bool:
 
 def _facts(connection: _Connection, message: bytes) -> Facts:
     headers = tuple(connection.response.headers.raw_items()) if connection.response is not None else ()
-    return Facts(headers=headers, body=message, values={"message": message.decode(errors="replace")} if message else {})
+    said = {"message": message.decode(errors="replace")} if message else {}
+    return Facts(headers=headers, body=message, values={**connection.shown, **said})

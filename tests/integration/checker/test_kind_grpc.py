@@ -105,6 +105,7 @@ async def test_tls_with_a_trusted_certificate() -> None:
         found = await check("grpc", f"grpcs://localhost:{port}")
         assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
         assert found.times.tls_ms is not None
+        assert found.facts.values["certificate"]["names"] == ("localhost",)
         assert (await check("grpc", f"grpcs://127.0.0.1:{port}", server_name="localhost")).outcome is Outcome.HEALTHY
 
 

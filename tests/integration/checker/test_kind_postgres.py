@@ -135,6 +135,7 @@ async def test_tls_is_made_if_it_can_be(postgres: str, mode: str) -> None:
         found = await ask(postgres, port=port, host="localhost", tls=mode)
     assert (found.outcome, found.error_message, found.details) == (Outcome.HEALTHY, None, {"tls": True})
     assert found.times.tls_ms is not None
+    assert found.facts.values["certificate"]["names"] == ("localhost",)
 
 
 @pytest.mark.parametrize("sort", BAD_CERTIFICATES)

@@ -83,6 +83,7 @@ async def test_tls_with_a_trusted_certificate(vhost: Vhost) -> None:
         found = await ask(vhost, port=port, scheme="amqps", host="localhost")
     assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
     assert found.times.tls_ms is not None
+    assert found.facts.values["certificate"]["names"] == ("localhost",)
 
 
 @pytest.mark.parametrize("sort", BAD_CERTIFICATES)

@@ -93,6 +93,7 @@ async def test_tls_with_a_trusted_certificate(redis_url: str) -> None:
         found = await ask(redis_url, port=port, scheme="rediss", host="localhost")
         assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
         assert found.times.tls_ms is not None
+        assert found.facts.values["certificate"]["names"] == ("localhost",)
         strange = await ask(redis_url, port=port, scheme="rediss", host="localhost", authorities=authority("other").pem)
         assert (strange.error_type, strange.error_message) == (ErrorType.TLS_ERROR, "unable to get local issuer certificate")
         named = await ask(redis_url, port=port, scheme="rediss", server_name="localhost")

@@ -81,6 +81,7 @@ async def test_starttls_is_made_by_choice(mode: str, *, secure: bool) -> None:
         found = await check("smtp", f"smtp://localhost:{port}", starttls=mode)
     assert (found.outcome, found.error_message, found.details) == (Outcome.HEALTHY, None, {"tls": secure})
     assert (found.times.tls_ms is not None) == secure
+    assert found.facts.values.get("certificate", {}).get("names") == (("localhost",) if secure else None)
 
 
 async def test_a_sign_in_over_starttls_is_healthy() -> None:
@@ -129,6 +130,7 @@ async def test_a_sign_in_over_tls_from_the_start_is_healthy() -> None:
     async with running(clear=True) as inner, fronted(inner, good("localhost")) as front:
         found = await check("smtp", f"smtps://localhost:{front}", **SIGN_IN)
     assert (found.outcome, found.error_message, found.details) == (Outcome.HEALTHY, None, {"tls": True})
+    assert found.facts.values["certificate"]["names"] == ("localhost",)
 
 
 @pytest.mark.parametrize(

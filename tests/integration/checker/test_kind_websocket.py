@@ -73,6 +73,7 @@ async def test_secured() -> None:
         found = await check("websocket", f"wss://localhost:{port}", send="hello", expect="hello")
         assert (found.outcome, found.error_message) == (Outcome.HEALTHY, None)
         assert found.times.tls_ms is not None
+        assert found.facts.values["certificate"]["names"] == ("localhost",)
         other = await check("websocket", f"wss://127.0.0.1:{port}")
         wanted = "SSL: no alternative certificate subject name matches target IPv4 address '127.0.0.1'"
         assert (other.error_type, other.error_message) == (ErrorType.TLS_ERROR, wanted)

@@ -36,3 +36,9 @@ def test_what_kinds_offer_is_of_a_known_type() -> None:
         assert {source.type for source in kind.sources.values()} <= {"number", "text", "texts", "json"}, kind.name
         if "phase" in kind.sources:
             assert set(kind.sources["phase"].properties or ()) <= set(PHASES), kind.name
+
+
+def test_every_kind_that_connects_offers_its_times_and_its_certificate() -> None:
+    """Seen red with kinds that measured both and offered neither."""
+    for name in ("http", "tls", "websocket", "grpc", "smtp", "postgres", "mysql", "redis", "rabbitmq"):
+        assert {"response_time", "phase", "certificate"} <= KINDS[name].sources.keys(), name
