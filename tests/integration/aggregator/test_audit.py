@@ -16,12 +16,25 @@ import pytest
 
 from services.aggregator import audits, circumstances, corrections, promises, replays
 from shared.contracts.codes import MaintenanceStatus, SlaPeriod, TimelineState
-from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, DryRun, DryRunQuery, Period, Timeline
+from shared.contracts.commands import (
+    CORRECTIONS_LIST,
+    CORRECTIONS_MAKE,
+    CORRECTIONS_REVOKE,
+    TIMELINE_DRY_RUN,
+    TIMELINE_READ,
+    UPTIME_AUDIT,
+    ServiceRef,
+)
+from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, CorrectionRef, DryRun, DryRunQuery, Period, Timeline
 from shared.contracts.maintenance import Maintenance
 from shared.contracts.sla import SlaContract, SlaExclusion, StateInterval
 from shared.database import Connection, Pool, transaction
-from shared.rpc import Refused
+from shared.health import Health
+from shared.rpc import Refused, open_client
 from tests.integration.aggregator.story import START, at, batch, confirmation, definition, fold, learn, results, see
+from tests.integration.aggregator.test_messages import aggregator
+from tests.servers import Vhost
+from tests.waiting import until
 
 SERVICE = "id-recognition"
 WINDOW = UUID("0196d0a4-0000-7000-8000-000000000001")
@@ -245,11 +258,11 @@ async def test_a_dry_run_is_what_the_change_would_have_given(pool: Pool) -> None
     end = len(pattern)
     await work(pool, end)
     rules = {"failure_threshold": 4, "recovery_threshold": 1, "quorum": "any"}
-    for start, until in ((0, end), (1500, 1720), (704, 706), (800, 850)):
-        found = await dry_run(pool, start, until, rules, now=end)
-        was = (await dry_run(pool, start, until, {}, now=end, service_id="other")).was
+    for first, last in ((0, end), (1500, 1720), (704, 706), (800, 850)):
+        found = await dry_run(pool, first, last, rules, now=end)
+        was = (await dry_run(pool, first, last, {}, now=end, service_id="other")).was
         assert plain(found.would_be) == plain(was)
-        assert plain((await dry_run(pool, start, until, {}, now=end)).would_be) == plain(found.was)
+        assert plain((await dry_run(pool, first, last, {}, now=end)).would_be) == plain(found.was)
 
 
 @pytest.mark.parametrize(
@@ -281,3 +294,34 @@ async def test_what_cannot_be_tried(pool: Pool, rules: dict[str, object], field:
     with pytest.raises(Refused) as refused:
         await dry_run(pool, 0, 20, rules)
     assert [one.field for one in refused.value.problem.errors] == [field]
+
+
+async def test_it_is_asked_and_corrected_over_the_broker(pool: Pool, vhost: Vhost) -> None:
+    """By the clock of the process: what was watched in the spring is long ago."""
+    await watched(pool)
+    health = Health("asker")
+    period = {"service_id": SERVICE, "starts_at": at(0), "ends_at": at(20)}
+    asked = AuditQuery.model_validate(period)
+    correction = CorrectionDraft(
+        id=uuid4(), service_id=SERVICE, starts_at=at(4), ends_at=at(6), state=TimelineState.UP, reason="r", actor="kim"
+    )
+    async with aggregator(pool, vhost), open_client(vhost.amqp_url, name="asker", health=health) as client:
+
+        async def linked() -> bool:
+            return "rpc client" not in await health.reasons()
+
+        await until(linked, within_s=10, what="the asker is connected")
+        before = await client.call(UPTIME_AUDIT, asked)
+        made = await client.call(CORRECTIONS_MAKE, correction)
+        after = await client.call(UPTIME_AUDIT, asked)
+        listed = await client.call(CORRECTIONS_LIST, ServiceRef(id=SERVICE))
+        revoked = await client.call(CORRECTIONS_REVOKE, CorrectionRef(id=made.id, actor="lee"))
+        told = await client.call(TIMELINE_READ, Period.model_validate(period))
+        tried = await client.call(TIMELINE_DRY_RUN, DryRunQuery.model_validate(period | {"failure_threshold": 4}))
+
+    assert (before.uptime_percentage, after.uptime_percentage) == (85.5, 95.5)
+    assert before.digest != after.digest
+    assert listed.corrections == (made,)
+    assert revoked.revoked_by == "lee"
+    assert plain(told.intervals) == plain(before.measured)
+    assert plain(tried.would_be) == [("up", 0, 20)]
