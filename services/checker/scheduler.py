@@ -308,7 +308,7 @@ class Scheduler:
         try:
             found = await self._bounded(target)
             if assertions.is_long_work(found, target):
-                return await asyncio.to_thread(self._judge, found, target)
+                return await assertions.elsewhere(self._judge, found, target)
             return self._judge(found, target)
         except EngineStopped:
             raise
@@ -320,8 +320,9 @@ class Scheduler:
 
     async def _bounded(self, target: Target) -> Measurement:
         """Probe, and never wait for ever: a service whose check does not end would not be checked again."""
+        bound = asyncio.timeout(target.timeout_ms / 1000 + GRACE_S)
         try:
-            async with asyncio.timeout(target.timeout_ms / 1000 + GRACE_S) as bound:
+            async with bound:
                 return await self._probe(target)
         except TimeoutError:
             if not bound.expired():

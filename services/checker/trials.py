@@ -88,8 +88,8 @@ async def _run(values: Mapping[str, Any], stored: Definition | None, terms: Term
     target, written = _read(values, stored, terms)
     began = utc_now()
     found = await _measure(target, tools)
-    verdicts = await asyncio.to_thread(assertions.verdicts, found, target)
-    judged = await asyncio.to_thread(assertions.judge, found, target)
+    verdicts = await assertions.elsewhere(assertions.verdicts, found, target)
+    judged = await assertions.elsewhere(assertions.judge, found, target)
     told = zip(written, verdicts, strict=True)
     return Trial(
         result=to_result(Check(target, int(began.timestamp() * 1000), began, judged), region),

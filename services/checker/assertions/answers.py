@@ -23,6 +23,9 @@ ENCODINGS = frozenset({
 # fmt: on
 """The encodings that an answer may name for its text; Python knows others that are no encodings of text, and slow ones."""
 
+MAX_DOCUMENT = 2 * 1024 * 1024
+"""So many bytes of an answer are read as JSON or as a page: while Python makes a document out, every other check waits for its turn."""
+
 NOT_JSON = "the answer is not JSON"
 PAGE_TOO_DEEP = "the page is nested too deeply"
 TOO_DEEP = "the answer's JSON is nested too deeply"
@@ -106,14 +109,28 @@ class Answer:
     @cached_property
     def text(self) -> str:
         """The body as text: in the encoding that the answer names, or else UTF-8; what is none is replaced."""
+        return self.facts.body.decode(self.encoding, errors="replace")
+
+    @cached_property
+    def encoding(self) -> str:
+        """What the answer names as its encoding, if that is one of text, or else UTF-8."""
         named = _CHARSET.search(" ".join(self.headers.get("content-type", ())))
-        encoding = named[1].lower() if named and named[1].lower() in ENCODINGS else "utf-8"
-        return self.facts.body.decode(encoding, errors="replace")
+        return named[1].lower() if named and named[1].lower() in ENCODINGS else "utf-8"
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the body is not all there, or more than is read as a document."""
+        return self.facts.truncated or len(self.facts.body) > MAX_DOCUMENT
+
+    @cached_property
+    def markup(self) -> str:
+        """The text of so much of the body as is read as a page."""
+        return self.facts.body[:MAX_DOCUMENT].decode(self.encoding, errors="replace")
 
     @cached_property
     def json(self) -> Found:
         """The body as JSON (RFC 8259): one value, or the trouble with it."""
-        if self.facts.truncated:
+        if self.too_long:
             return Found(cut=True, trouble=CUT)
         try:
             return Found((json.loads(self.facts.body, parse_constant=_refuse),))
@@ -127,7 +144,7 @@ class Answer:
         """Whether the body is no page that can be read in reasonable time."""
         opened: dict[str, int] = {}
         depth = 0
-        for closing, name, rest in _TAG.findall(self.text):
+        for closing, name, rest in _TAG.findall(self.markup):
             small = name.lower()
             if closing:
                 if opened.get(small):
@@ -143,12 +160,12 @@ class Answer:
     @cached_property
     def page(self) -> LexborHTMLParser:
         """The body as HTML, which anything is."""
-        return LexborHTMLParser(self.text)
+        return LexborHTMLParser(self.markup)
 
     @cached_property
     def seen(self) -> str:
         """The text of the whole page, as far as anybody sees it, with single spaces."""
-        page = LexborHTMLParser(self.text)
+        page = LexborHTMLParser(self.markup)
         page.strip_tags(list(UNSEEN))
         return one_line(page.body.text(separator=" ")) if page.body else ""
 
@@ -211,9 +228,9 @@ def html(selector: str) -> Look:
         if answer.too_deep:
             return Found(trouble=PAGE_TOO_DEEP)
         if not selector:
-            return Found((answer.seen,) if answer.seen else (), cut=answer.facts.truncated)
+            return Found((answer.seen,) if answer.seen else (), cut=answer.too_long)
         texts = tuple(one_line(element.text()) for element in answer.page.css(selector))
-        return Found(texts, many=True, cut=answer.facts.truncated)
+        return Found(texts, many=True, cut=answer.too_long)
 
     return look
 

@@ -1,13 +1,15 @@
 """What a measurement means under a target's assertions: the outcome, each failure with what was found instead, and the evidence."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from services.checker.assertions.answers import CUT, Answer, Found
+from services.checker.assertions.answers import CUT, MAX_DOCUMENT, Answer, Found
 from services.checker.assertions.comparisons import COMPARISONS, as_text
 from services.checker.assertions.reading import Assertion
 from services.checker.domain.redact import MASK, is_secret_name, redact, storable
@@ -20,9 +22,13 @@ EVIDENCE_BYTES = 1_024
 WINDOW = 4_096
 """So much is redacted of what is then cut much shorter: a secret that the cut would break in two is still known as one."""
 LONG_BODY = 32_768
+DOCUMENTS = frozenset({"json", "html"})
 NOT_JUDGED = "not judged: the check brought no answer that could be"
 
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="judging")
+"""One at a time: threads share the interpreter, so that several at work are no faster, and the loop waits longer for each of its turns."""
 _ANSWERS = frozenset({Outcome.HEALTHY, Outcome.DEGRADED})
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,11 @@ class Verdict:
 def is_long_work(found: Measurement, target: Target) -> bool:
     """Say whether judging is better done on a thread: the answer is large, and somebody looks into it."""
     return bool(target.assertions) and len(found.facts.body) > LONG_BODY
+
+
+async def elsewhere(act: Callable[[Measurement, Target], T], found: Measurement, target: Target) -> T:
+    """Return what `judge` or `verdicts` returns, made out on the one thread that does long work, in turn."""
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, act, found, target)
 
 
 def judge(found: Measurement, target: Target) -> Measurement:
@@ -116,16 +127,28 @@ def _as_failure(one: Assertion, found: str) -> Failure:
 def _shown(one: Assertion, looked: Found, answer: Answer, secrets: tuple[str, ...]) -> str:
     """Return what was found, short enough and without secrets."""
     if looked.trouble == CUT:
-        return f"the answer was cut at {len(answer.facts.body)} bytes"
+        most = MAX_DOCUMENT if one.source in DOCUMENTS else len(answer.facts.body)
+        return f"the answer was cut at {min(most, len(answer.facts.body))} bytes"
     if looked.trouble is not None:
         return looked.trouble
     if not looked.values:
         return "nothing"
     if is_secret_name(one.property):
         return MASK
-    window, cut = _window(", ".join(_plain(value) for value in looked.values[:MAX_FOUND]))
+    window, cut = _window(_listed(looked.values))
     shown = _safe(window, secrets, cut=cut)
     return shown if len(shown) <= MAX_FOUND else f"{shown[: MAX_FOUND - 1]}…"
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    """Return values as text, up to as much as is looked at: each may be the whole of a large answer."""
+    listed, size = [], 0
+    for value in values[:MAX_FOUND]:
+        listed.append(_plain(value))
+        size += len(listed[-1])
+        if size > WINDOW:
+            break
+    return ", ".join(listed)
 
 
 def _plain(value: Any) -> str:  # noqa: ANN401  # JSON

@@ -27,7 +27,7 @@ from services.checker.probes.talk import Ended
 from services.checker.probes.tools import Tools
 from shared.contracts.codes import ErrorType, Outcome
 
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 MAX_DESCRIPTION = 200
 _ASKING = HttpOptions()
 

@@ -1,13 +1,16 @@
 """The language of assertions: what it takes, what holds, and what follows for the check. Properties: test_assertion_properties.py."""
 
+import asyncio
 import json
+import threading
 import time
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from services.checker.assertions import Verdict, is_long_work, judge, read_assertions, verdicts
+from services.checker.assertions import Verdict, elsewhere, is_long_work, judge, judging, read_assertions, verdicts
+from services.checker.assertions.answers import MAX_DOCUMENT
 from services.checker.assertions.comparisons import COMPARISONS
 from services.checker.domain.kinds import Kind, Source
 from services.checker.domain.target import NO_FACTS, Facts, Measurement, Target, Times, failed, not_looked
@@ -332,6 +335,52 @@ def test_large_answers_are_judged_elsewhere_only_where_somebody_looks_into_them(
     assert is_long_work(answer(b"x" * 100_000), target(said("body", "exists")))
     assert not is_long_work(answer(b"x" * 100_000), target())
     assert not is_long_work(answer(b"x"), target(said("body", "exists")))
+
+
+def test_of_a_very_long_answer_json_is_not_read_and_a_page_up_to_a_limit() -> None:
+    """However long the kind's own limit is. Seen red with the whole body read: 9 MB of JSON took 2.4 s, and delayed every check."""
+    filling = b" " * MAX_DOCUMENT
+    (failure,) = judge(answer(b'{"a": 1}' + filling), target(said("json", "equals", 1, "$.a"))).failures
+    assert failure.found == "the answer was cut at 2097152 bytes"
+    page = answer(b"<h1>Works</h1>" + filling + b"<h2>Not read</h2>")
+    assert holds(page, said("html", "contains", "Works", "h1"))
+    for what in (said("html", "exists", None, "h2"), said("html", "not_exists", None, "h2"), said("html", "not_contains", "Not read")):
+        (failure,) = judge(page, target(what)).failures
+        assert failure.found == "the answer was cut at 2097152 bytes"
+    assert holds(page, said("body", "contains", "Not read"))
+    assert holds(answer(b'{"a": 1}' + filling[8:]), said("json", "equals", 1, "$.a"))
+
+
+def test_what_was_found_in_many_places_is_made_text_only_as_far_as_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place of JSON holds all those below it. Seen red with 200 of them made text: 400 MB of a nested answer of 2 MB."""
+    written = []
+
+    def as_text(value: object) -> str:
+        written.append(value)
+        return json.dumps(value)
+
+    monkeypatch.setattr(judging, "as_text", as_text)
+    body = b'{"a":' * 50 + b'"' + b"x" * 10_000 + b'"' + b"}" * 50
+    (failure,) = judge(answer(body), target(said("json", "equals", 1, "$..*"))).failures
+    assert failure.found.startswith('{"a": {"a": ')
+    assert len(failure.found) == 200
+    assert len(written) == 1
+
+
+async def test_long_work_is_done_one_after_the_other() -> None:
+    """Seen red with `asyncio.to_thread`: three at once made the loop wait 0.4 s for its turn."""
+    inside, another = threading.Lock(), threading.Event()
+
+    def work(found: Measurement, _target: Target) -> Measurement:
+        if not inside.acquire(blocking=False):
+            another.set()
+            return found
+        another.wait(0.1)  # time for another one, if there is any
+        inside.release()
+        return found
+
+    await asyncio.gather(*(elsewhere(work, answer(), target()) for _ in range(3)))
+    assert not another.is_set()
 
 
 def test_every_comparison_is_in_some_case() -> None:
