@@ -5,6 +5,7 @@ transaction of the change, and judged soon after in another: dependents are othe
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -47,14 +48,22 @@ update maintenance_window
  where id = $1"""
 
 
-async def around(
-    conn: Connection, services: Sequence[Service], *, turning: Collection[str], restless: Collection[str], now: datetime, window: timedelta
-) -> dict[str, Circumstances]:
-    """Return what is around services. Changes are counted only of the `turning`, whose status changes now, and of the `restless`."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Services that are judged now, and what of that matters: those that are down, that turn, and that were said to be flapping."""
+
+    services: Sequence[Service]
+    down: Collection[str]
+    turning: Collection[str]
+    restless: Collection[str]
+
+
+async def around(conn: Connection, judged: Judged, *, now: datetime, window: timedelta) -> dict[str, Circumstances]:
+    """Return what is around services. Changes are counted only of those that turn now, or are restless."""
+    services, turning = judged.services, judged.turning
     windows = await _windows(conn, [one.id for one in services])
-    wanted = {name for one in services for name in one.depends_on}
-    down = {row["service_id"] for row in await conn.fetch(SQL_DOWN, list(wanted))} if wanted else set()
-    changes = await _changes(conn, {*turning, *restless}, since=now - window)
+    down = await _down(conn, judged)
+    changes = await _changes(conn, {*turning, *judged.restless}, since=now - window)
     return {
         one.id: Circumstances(
             windows.get(one.id),
@@ -63,6 +72,13 @@ async def around(
         )
         for one in services
     }
+
+
+async def _down(conn: Connection, judged: Judged) -> set[str]:
+    """Return which dependencies are down. Of one that is judged in the same go its new status counts, though it is not written yet."""
+    elsewhere = {name for one in judged.services for name in one.depends_on} - {one.id for one in judged.services}
+    rows = await conn.fetch(SQL_DOWN, list(elsewhere)) if elsewhere else []
+    return {*judged.down, *(row["service_id"] for row in rows)}
 
 
 async def _windows(conn: Connection, service_ids: Sequence[str]) -> Mapping[str, UUID]:

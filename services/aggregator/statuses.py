@@ -7,6 +7,7 @@ from datetime import datetime
 from prometheus_client import Counter
 
 from services.aggregator import circumstances, records, store
+from services.aggregator.circumstances import Judged
 from services.aggregator.domain import muting, system, verdict
 from services.aggregator.domain.muting import USUAL, Alerting, Flapping
 from services.aggregator.domain.verdict import Region, Verdict
@@ -47,14 +48,13 @@ async def judge(
     known = {service.id: service for service in services if service.version > 0}
     current = await store.current_statuses(conn, list(known))
     concluded = {service.id: _conclude(service, service.judged(regions[service.id])) for service in known.values()}
-    around = await circumstances.around(
-        conn,
+    judged = Judged(
         list(known.values()),
-        turning=[one for one, before in current.items() if _turns(before.status, concluded[one].status)],
-        restless=[one for one, before in current.items() if before.said.flapping],
-        now=now,
-        window=flapping.window,
+        down={one for one, verdict_ in concluded.items() if verdict_.status is Status.MAJOR_OUTAGE},
+        turning={one for one, before in current.items() if _turns(before.status, concluded[one].status)},
+        restless={one for one, before in current.items() if before.said.flapping},
     )
+    around = await circumstances.around(conn, judged, now=now, window=flapping.window)
     changed = 0
     for service in known.values():
         verdict_, before = concluded[service.id], current.get(service.id)
@@ -132,6 +132,8 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
     """Return since when the new status holds: never before the old one began, so that intervals follow each other."""
     if concluded.status is Status.EMPTY:
         since = service.removed_at or now
+    elif before and before.status is Status.EMPTY:
+        since = now  # switched on again: what was missed before says nothing of it
     elif concluded.since is not None:
         since = moment(concluded.since)
     else:

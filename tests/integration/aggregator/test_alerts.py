@@ -223,6 +223,21 @@ async def test_in_a_chain_each_link_mutes_the_next(pool: Pool) -> None:
     assert await follow(pool, 10) == 0, "nothing is left to be judged again"
 
 
+async def test_who_falls_in_one_go_with_what_it_stands_on_is_muted_from_the_start(pool: Pool) -> None:
+    """Folded in one transaction, as when they are checked at the same moment. Seen red with only the written statuses looked at."""
+    await chain(pool)
+    await fold(pool, *(batch(results("--", first=2, service_id=one)) for one in ("page", "api", "database")), now=at(4))
+    assert muting([await said_last(pool, one) for one in ("database", "api", "page")]) == [
+        (MO, None),
+        (MO, "dependency:database"),
+        (MO, "dependency:api"),
+    ]
+
+    await fold(pool, *(batch(results("++", first=4, service_id=one)) for one in ("page", "api", "database")), now=at(6))
+    await follow(pool, 7)
+    assert [len(await service_changes(pool, one)) for one in ("database", "api", "page")] == [4, 4, 4]
+
+
 async def test_what_was_told_before_its_dependency_fell_is_muted_then(pool: Pool) -> None:
     await chain(pool)
     await see(pool, "--", first=2, service_id="api")
