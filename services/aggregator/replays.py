@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 
 from services.aggregator import partitions, timelines
 from services.aggregator.domain.amending import amended, rows
-from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, region_stretches, rules_at
+from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, pause_edge, region_stretches, rules_at
 from services.aggregator.domain.verdict import Observation
 from services.aggregator.store import moment, slot_of
 from services.aggregator.timelines import Claim
@@ -58,9 +58,12 @@ class Track:
         self.at = points[-1]
 
     def end(self, rules: Sequence[Rules], *, until: int, silent: bool, surely: bool) -> None:
-        """Come to the end. Not `surely`: what did not come may still come, so that only who `silent` is known to be is unknown."""
+        """Come to the end. Not `surely`: what did not come may still come, so that only who `silent` is known to be is unknown.
+
+        Of a service that was switched off since, nobody says that it is silent: there, what did not come by now was not measured.
+        """
         last = until
-        if not surely and not silent and self.at.slot >= 0:
+        if not surely and not silent and self.at.slot >= 0 and pause_edge(rules, self.at.slot, until) is None:
             last = min(until, self.at.slot + rules_at(rules, self.at.slot).silent_after)
         self.go_on((), rules, until=max(last, self.at.slot + 1), silent=silent)
         tail = self.stretches[-1]

@@ -10,6 +10,11 @@ from tests.reference.history import DEGRADED, FAILED, HEALTHY, UNKNOWN, Check, C
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 INTERVAL_MS = 30 * MINUTE_MS
+SYNC_MS = 20 * HOUR_MS
+"""So long before the end every region is well for some slots. From then on nothing is late, and silence is declared when it is there.
+
+A live status is made of what was known when: what comes after its silence was declared, or is overtaken by 24, no longer moves it.
+"""
 DAYS = (
     ("Europe/Berlin", date(2026, 3, 29)),  # 23 hours
     ("Europe/Berlin", date(2025, 10, 26)),  # 25 hours
@@ -101,13 +106,12 @@ def _seen(chance: random.Random, history: History, region: str) -> list[Check]:
     mood, left = "good", 10
     begin = history.definitions[0].since
     slot = begin - begin % INTERVAL_MS + chance.randrange(INTERVAL_MS)
-    calm_from = begin + 26 * HOUR_MS
+    calms = (begin + 26 * HOUR_MS, history.now - SYNC_MS)
     while slot < history.now:
         if left == 0:
             mood, left = chance.choice(("good", "good", "slow", "bad", "torn", "isolated", "silent")), chance.randint(1, 16)
-        if calm_from <= slot < calm_from + 4 * INTERVAL_MS:
-            mood = "good"
-        outcome = _drawn(chance, mood)
+        is_calm = any(calm <= slot < calm + 4 * INTERVAL_MS for calm in calms)
+        outcome = HEALTHY if is_calm else _drawn(chance, mood)
         if slot >= begin and outcome is not None and history.definition_at(slot).watched:
             found += _confirmed(chance, Check(region, slot, outcome, _took(chance, outcome)))
         slot, left = slot + INTERVAL_MS, left - 1
@@ -139,6 +143,7 @@ def _steps(chance: random.Random, told: dict[str, History], begin: int, now: int
     while at < now:
         at += chance.randrange(HOUR_MS, 7 * HOUR_MS)
         ends.add(min(at, now))
+    ends |= {silence for history in told.values() for silence in _silences(history) if now - SYNC_MS < silence < now}
     changes = {definition.since for history in told.values() for definition in history.definitions[1:]}
     steps: list[Step] = []
     waiting = sorted((check.slot, name, check) for name, history in told.items() for check in history.checks)
@@ -148,7 +153,7 @@ def _steps(chance: random.Random, told: dict[str, History], begin: int, now: int
     for end in sorted(ends | changes):
         due = [one for one in waiting if one[0] < end and one not in very_late]
         waiting = [one for one in waiting if one[0] >= end]
-        held = [one for one in due if end not in changes and end < now and chance.random() < 0.1]
+        held = [one for one in due if end not in changes and end < now - SYNC_MS and chance.random() < 0.1]
         arriving = [one for one in due if one not in held] + late
         if end >= begin + 24 * HOUR_MS:
             arriving, very_late = arriving + very_late, []
@@ -157,6 +162,18 @@ def _steps(chance: random.Random, told: dict[str, History], begin: int, now: int
         known.update({name: number + 1 for name, number in news})
         steps.append(Step(end, tuple(news), _batches(chance, [(name, check) for _, name, check in arriving])))
     return steps
+
+
+def _silences(history: History) -> list[int]:
+    """Return when each silence was long enough to be declared."""
+    found = []
+    for region in sorted({check.region for check in history.checks}):
+        slots = [check.slot for check in history.facts() if check.region == region and check.outcome != UNKNOWN]
+        for slot, following in zip(slots, [*slots[1:], history.now], strict=True):
+            declared = slot + history.definition_at(slot).silent_after + 1
+            if declared < following:
+                found.append(declared)
+    return found
 
 
 def _news(history: History, known: int, end: int) -> list[int]:

@@ -88,6 +88,12 @@ def rules_at(rules: Sequence[Rules], at: int) -> Rules:
     return next((one for one in reversed(rules) if one.since <= at), rules[0])
 
 
+def pause_edge(rules: Sequence[Rules], after: int, until: int) -> int | None:
+    """Return when a pause began or ended next: what was seen before says nothing of what is after it, even if it was seen in the pause."""
+    edges = (two.since for one, two in pairwise(rules) if one.watched is not two.watched)
+    return next((since for since in edges if after < since <= until), None)
+
+
 def view(standing: Standing) -> View:
     """Return how a region is, by its standing."""
     if standing.is_down:
@@ -158,9 +164,7 @@ class _Walk:
         return at - self._slot > self._then.silent_after or (paused and self._pause(at) is not None)
 
     def _pause(self, until: int) -> int | None:
-        """Return when a pause began or ended next: what was seen in it says nothing of what is after it, either."""
-        edges = (two.since for one, two in pairwise(self._rules) if one.watched is not two.watched)
-        return next((since for since in edges if self._slot < since <= until), None)
+        return pause_edge(self._rules, self._slot, until)
 
     def forget(self, until: int) -> None:
         """Begin from unknown: from the slot that was missed first, or from where nobody listened any more."""
