@@ -51,8 +51,8 @@ async def test_a_burn_begins_and_ends_and_its_events_are_numbered(pool: Pool) ->
 async def test_a_few_checks_are_no_alarm(pool: Pool) -> None:
     """Seen red without the guard, and with confirmations and reported calls counted."""
     await outage(pool, "api", BEGAN, NOON, None)
-    await checked(pool, "api", NOON - HOUR, NOON + 10 * MINUTE, every=timedelta(minutes=7, seconds=50))
-    await pool.execute("update api_response_times set attempt = 1 where scheduled_at < $1", NOON - 50 * MINUTE)
+    await checked(pool, "api", NOON - HOUR, NOON + 10 * MINUTE, every=timedelta(minutes=5))
+    await pool.execute("update api_response_times set attempt = 1 where scheduled_at < $1", NOON - 40 * MINUTE)
     await pool.execute("update api_response_times set source = 'reported' where scheduled_at > $1", NOON)
     await put(pool, contract(), now=MARCH)
     assert await look(pool, now=NOON + 10 * MINUTE) == 0
@@ -78,13 +78,14 @@ async def test_a_month_is_judged_once_and_what_was_said_stays_said(pool: Pool) -
     """Seen red with judging at the end itself, and with a window judged at every look."""
     await outage(pool, "api", BEGAN, APRIL - 40 * MINUTE, APRIL)
     await outage(pool, "web", BEGAN, MARCH, MARCH + HOUR)
-    await put(pool, contract("api", "web"), now=MARCH)
+    await publish(pool, "dns", [("up", BEGAN, None)])
+    await put(pool, contract("api", "web", "dns"), now=MARCH)
     await look(pool, now=APRIL - DAY)
     assert await look(pool, now=APRIL + MINUTE) == 0
     await outage(pool, "api", BEGAN, APRIL - 50 * MINUTE, APRIL)  # what came late
     assert [await look(pool, now=APRIL + alarms.PATIENCE + step * MINUTE) for step in range(2)] == [2, 0]
     await publish(pool, "api", [("up", BEGAN, None)])
-    await outage(pool, "web", BEGAN, MARCH, MARCH + 2 * HOUR)
+    await outage(pool, "dns", BEGAN, MARCH, MARCH + 2 * HOUR)
     assert await look(pool, now=APRIL + DAY) == 0
     assert await said(pool) == ["gold web exhausted", "gold api breached 2026-03-01", "gold web breached 2026-03-01"]
 
