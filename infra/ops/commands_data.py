@@ -7,6 +7,7 @@ import typer
 
 from infra.ops import database as product_database
 from infra.ops import dead
+from infra.ops import scale as history
 from infra.ops import seed as first_content
 from infra.ops.commands_stack import show_sign_in
 from infra.ops.errors import OpsError
@@ -42,9 +43,20 @@ def show_status() -> None:
 
 
 @database.command()
-def seed() -> None:
+def seed(
+    *,
+    scale: Annotated[bool, typer.Option("--scale", help="Instead: the history of very many services, to see how reads behave")] = False,
+    services: Annotated[int, typer.Option(min=1, help="With --scale: how many services")] = 10_000,
+    days: Annotated[int, typer.Option(min=10, help="With --scale: how many days of daily records")] = 90,
+    hour_days: Annotated[int, typer.Option(min=1, help="With --scale: how many days of hours")] = 30,
+) -> None:
     """Make the five demo services and a user per role, where they are missing; prints new passwords this once."""
     settings = load(DatabaseOpsSettings)
+    if scale:
+        size = history.Scale(services, days, hour_days)
+        number = asyncio.run(history.seed(settings.admin_database_url.get_secret_value(), settings.passwords(), size))
+        typer.echo(f"History of {number} services made: {days} days, {hour_days} of them by the hour")
+        return
     made = asyncio.run(
         first_content.seed(settings.admin_database_url.get_secret_value(), settings.passwords(), load(DemoSettings).target_urls())
     )

@@ -101,8 +101,8 @@ async def _live(conn: Connection, service_id: str, day: tuple[datetime, datetime
     """Return the percentiles of a day that is not closed: of its hours, then of minutes, then of checks."""
     start, end = day
     parts = await series.over(conn, service_id, start, end, finest=rollups.HOUR)
-    whole = series.point(start, parts)
-    return {"p50_response_time": whole.p50, "p95_response_time": whole.p95, "p99_response_time": whole.p99}
+    found = sketch.percentiles(pair for part in parts for pair in part.bins)
+    return {f"{name}_response_time": None if found is None else getattr(found, name) for name in ("p50", "p95", "p99")}
 
 
 def _unrecorded(service: Service, day: date, edges: tuple[datetime, datetime], inactive: Sequence[Span], now: datetime) -> UptimeDay:

@@ -74,7 +74,7 @@ select * from unnest($1::text[], $2::date[], $3::text[], $4::numeric[], $5::bigi
 SQL_READ_DAYS = """
 select u.date, u.status, u.uptime_percentage, u.total_checks, u.successful_checks, u.failed_checks, u.avg_response_time,
        l.p50_response_time, l.p95_response_time, l.p99_response_time, l.total_downtime_minutes, u.finalized_at is not null as is_closed
-  from uptime_records u left join api_call_logs l using (service_id, date)
+  from uptime_records u left join api_call_logs l on l.service_id = $1 and l.date = u.date and l.date between $2 and $3
  where u.service_id = $1 and u.date between $2 and $3"""
 
 SQL_EVIDENCE = """

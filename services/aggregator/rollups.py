@@ -276,7 +276,13 @@ class Part:
     response_sum_us: int
     min_ms: float | None
     max_ms: float | None
-    bins: Sequence[tuple[int, int]]
+    keys: Sequence[int]
+    counts: Sequence[int]
+
+    @property
+    def bins(self) -> Iterable[tuple[int, int]]:
+        """Its sketch as (bin, count) pairs; not kept as such, as many small tuples are work for Python's collector."""
+        return zip(self.keys, self.counts, strict=True)
 
 
 SQL_PARTS = f"""
@@ -301,5 +307,4 @@ async def fresh(conn: Connection, service_id: str, start: datetime, end: datetim
 
 def _part(row: "asyncpg.Record") -> Part:
     fields = dict(row)
-    bins = list(zip(fields.pop("keys") or (), fields.pop("counts") or (), strict=True))
-    return Part(**fields, bins=bins)
+    return Part(**{**fields, "keys": fields["keys"] or [], "counts": fields["counts"] or []})

@@ -4,7 +4,6 @@ What is not rolled up yet is counted from the checks, so a series goes up to now
 """
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -37,11 +36,12 @@ async def read(conn: Connection, query: SeriesQuery, *, now: datetime, zone: Zon
     finest = _finest(query, now=now, minute_days=minute_days, hour_days=hour_days)
     edges = _edges(query, finest, zone)
     parts = await over(conn, query.service_id, edges[0], edges[-1], finest=finest, region=query.region)
+    merged = [merge(start, some) for start, some in zip(edges, _groups(parts, edges), strict=False)]
     return Series(
         service_id=query.service_id,
         resolution_s=int((edges[1] - edges[0]).total_seconds()),
-        points=_points(parts, edges),
-        whole=point(edges[0], parts),
+        points=tuple(_point(one) for one in merged),
+        whole=_point(merge(edges[0], merged)),
     )
 
 
@@ -90,31 +90,46 @@ def _stages(start: datetime, end: datetime, finest: timedelta, done: Done) -> li
     return [("rollup_day", days_end), *stages] if finest == DAY else stages
 
 
-def _points(parts: Iterable[Part], edges: Sequence[datetime]) -> tuple[SeriesPoint, ...]:
-    groups: dict[int, list[Part]] = defaultdict(list)
+def _groups(parts: Iterable[Part], edges: Sequence[datetime]) -> list[list[Part]]:
+    """Return the parts that lie between each edge and the next."""
+    groups: list[list[Part]] = [[] for _ in edges[:-1]]
     for part in parts:
         # A day rolled up in a zone of before may begin outside.
-        groups[min(max(bisect_right(edges, part.bucket) - 1, 0), len(edges) - 2)].append(part)
-    return tuple(point(start, groups[place]) for place, start in enumerate(edges[:-1]))
+        groups[min(max(bisect_right(edges, part.bucket) - 1, 0), len(groups) - 1)].append(part)
+    return groups
 
 
-def point(start: datetime, parts: Sequence[Part]) -> SeriesPoint:
-    """Return some parts merged into one."""
-    bins: dict[int, int] = defaultdict(int)
+def merge(start: datetime, parts: Sequence[Part]) -> Part:
+    """Return some parts as one: counts and sketches added up."""
+    bins: dict[int, int] = {}
     for part in parts:
         for key, count in part.bins:
-            bins[key] += count
-    found = sketch.percentiles(bins.items())
-    number, total_us = sum(part.response_count for part in parts), sum(part.response_sum_us for part in parts)
-    failed = sum(part.failed for part in parts)
+            bins[key] = bins.get(key, 0) + count
+    return Part(
+        bucket=start,
+        healthy=sum(part.healthy for part in parts),
+        degraded=sum(part.degraded for part in parts),
+        failed=sum(part.failed for part in parts),
+        unknown=sum(part.unknown for part in parts),
+        response_count=sum(part.response_count for part in parts),
+        response_sum_us=sum(part.response_sum_us for part in parts),
+        min_ms=min((part.min_ms for part in parts if part.min_ms is not None), default=None),
+        max_ms=max((part.max_ms for part in parts if part.max_ms is not None), default=None),
+        keys=tuple(bins),
+        counts=tuple(bins.values()),
+    )
+
+
+def _point(part: Part) -> SeriesPoint:
+    found = sketch.percentiles(part.bins)
     return SeriesPoint(
-        starts_at=start,
-        total=failed + sum(part.healthy + part.degraded for part in parts),
-        failed=failed,
+        starts_at=part.bucket,
+        total=part.healthy + part.degraded + part.failed,
+        failed=part.failed,
         p50=found.p50 if found else None,
         p95=found.p95 if found else None,
         p99=found.p99 if found else None,
-        avg=round(total_us / number / 1000, 3) if number else None,
-        min=min((part.min_ms for part in parts if part.min_ms is not None), default=None),
-        max=max((part.max_ms for part in parts if part.max_ms is not None), default=None),
+        avg=round(part.response_sum_us / part.response_count / 1000, 3) if part.response_count else None,
+        min=part.min_ms,
+        max=part.max_ms,
     )

@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from math import isfinite
 from zoneinfo import ZoneInfo
 
 from prometheus_client import Counter, Histogram
 
-from services.aggregator import records, rollups, statuses, store, timelines
+from services.aggregator import partitions, records, rollups, statuses, store, timelines
 from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Tally, tally
@@ -218,6 +218,12 @@ async def count_incident(conn: Connection, event_id: str, incident: Incident, *,
         conn, incident.id, version=incident.version, is_open=incident.resolved_at is None, started_at=incident.started_at
     )
     await statuses.refresh_system(conn, now=now)
+
+
+async def make_partitions(conn: Connection, *, today: date, months_ahead: int = 2, days_ahead: int = 3) -> None:
+    """Make the partitions of a day, where nobody reads or writes yet. Raises `asyncpg.LockNotAvailableError` where somebody does."""
+    for parted, ahead in ((partitions.CHECKS, months_ahead), (partitions.HOURS, months_ahead), (partitions.MINUTES, days_ahead)):
+        await partitions.make(conn, parted, today=today, ahead=ahead)
 
 
 async def keep_house(conn: Connection, *, now: datetime) -> None:
