@@ -178,14 +178,14 @@ async def _window(
     longest: timedelta,
     as_of: datetime | None = None,
 ) -> Window:
-    """Return the asked time up to now, in whole milliseconds. Raises `Refused`: 404, 422."""
+    """Return the asked time up to now, or up to `as_of`, in whole milliseconds. Raises `Refused`: 404, 422."""
     if await store.find_service(conn, service_id) is None:
         raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {service_id!r}."))
     if ends_at - starts_at > longest:
         raise _not_valid(field="ends_at", reason=f"at most {longest.days} days after starts_at")
     if as_of is not None and as_of > now:
         raise _not_valid(field="as_of", reason="has not come yet")
-    window = Window(slot_of(starts_at), slot_of(min(ends_at, now)))
+    window = Window(slot_of(starts_at), slot_of(min(ends_at, as_of or now)))
     if ends_at <= starts_at:
         raise _not_valid(field="ends_at", reason="must be after starts_at")
     if window.length <= 0:

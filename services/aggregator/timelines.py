@@ -26,7 +26,7 @@ DUE_AFTER_S, DUE_SPREAD_S = 3_000, 1_200
 
 SQL_MARK = "insert into timeline_dirty (service_id, from_slot) select * from unnest($1::text[], $2::bigint[])"
 SQL_WAITING = """
-select service_id from (select service_id, min(id) as since from timeline_dirty group by service_id) marked
+(select service_id from timeline_dirty group by service_id order by min(id) limit $2)
 union all
 (select p.service_id from timeline_progress p where p.due_at <= $1
     and not exists (select from timeline_dirty d where d.service_id = p.service_id) order by p.due_at limit $2)

@@ -198,6 +198,8 @@ async def test_as_it_was_published_then(pool: Pool) -> None:
     assert before.model_dump(exclude={"digest", "computed_at", "as_of"}) == (await audit(pool)).model_dump(
         exclude={"digest", "computed_at", "as_of"}
     )
+    then = await audit(pool, 30, as_of=22)
+    assert (then.ends_at, plain(then.intervals)[-1]) == (at(22), ("up", 13, 22)), "what came after was not known then"
     late = [confirmation(results("-", first=16, region=region)[0], attempt=1, after_ms=1) for region in ("eu", "us", "asia")]
     also = [one.model_copy(update={"id": uuid4(), "scheduled_at": one.scheduled_at + timedelta(milliseconds=1)}) for one in late]
     await fold(pool, batch([*late, *also]), now=at(30))

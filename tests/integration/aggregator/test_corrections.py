@@ -11,7 +11,7 @@ import pytest
 
 from services.aggregator import audits, corrections, replays
 from shared.contracts.codes import TimelineState
-from shared.contracts.history import AuditQuery, CorrectionDraft, CorrectionRef, Period
+from shared.contracts.history import Audit, AuditQuery, CorrectionDraft, CorrectionRef, Period
 from shared.contracts.sla import Correction
 from shared.database import Pool, transaction
 from shared.rpc import Refused
@@ -52,10 +52,14 @@ async def watched(pool: Pool) -> None:
     await replays.work(pool, now=at(8))
 
 
-async def uptime(pool: Pool, *, as_of: float | None = None) -> float | None:
+async def audit(pool: Pool, *, as_of: float | None = None) -> Audit:
     async with pool.acquire() as conn:
         query = AuditQuery(service_id=SERVICE, starts_at=at(0), ends_at=at(8), as_of=None if as_of is None else at(as_of))
-        return (await audits.audit(conn, query, now=at(100))).uptime_percentage
+        return await audits.audit(conn, query, now=at(100))
+
+
+async def uptime(pool: Pool, *, as_of: float | None = None) -> float | None:
+    return (await audit(pool, as_of=as_of)).uptime_percentage
 
 
 async def states(pool: Pool) -> list[tuple[str, float, bool]]:
@@ -79,6 +83,8 @@ async def test_a_correction_reclassifies_and_what_was_published_stays(pool: Pool
 
     assert await states(pool) == [("up", 0, False), ("down", 2, False), ("partial", 3, True), ("up", 5, False)]
     assert [await uptime(pool, as_of=moment) for moment in (9.9, 10, 20, 30)] == [75, 100, 92.5, 80]
+    told = [[one.id for one in (await audit(pool, as_of=moment)).corrections] for moment in (9.9, 10, 20, 30)]
+    assert told == [[], [made.id], [made.id, again.id], [again.id]]
     async with pool.acquire() as conn:
         listed = (await corrections.of_service(conn, SERVICE)).corrections
     assert [one.id for one in listed] == [again.id, made.id]
