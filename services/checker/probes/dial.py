@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from services.checker.domain.hosts import literal
 from services.checker.domain.target import failed, not_looked
-from services.checker.probes.names import NeverBegun, Way
+from services.checker.probes.names import WITHOUT_AN_ANSWER, NeverBegun, ResolverAway, Way
 from services.checker.probes.talk import Ended, Talk
 from services.checker.probes.tools import Tools
 from services.checker.probes.trouble import OWN_TROUBLE, shortage
@@ -19,6 +19,7 @@ from shared.contracts.codes import ErrorType
 
 MEMORY_OR_SYSTEM = frozenset({socket.EAI_MEMORY, socket.EAI_SYSTEM})
 """What the resolver says when it fails for this machine's sake."""
+RESOLVER_FAILED = "this checker's resolver failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ async def _look_up(talk: Talk, tools: Tools, host: str, port: int) -> list[Way]:
         return await tools.names.look_up(host, port, talk.deadline)
     except NeverBegun:
         raise Ended(not_looked("this checker's look-ups of other names took all the time")) from None
+    except ResolverAway:
+        raise Ended(not_looked(RESOLVER_FAILED)) from None
     except TimeoutError as error:
         raise talk.failure_of(error) from None
     except (OSError, UnicodeError) as error:
@@ -123,5 +126,7 @@ def _unresolved(error: OSError | UnicodeError) -> Ended:
         if number in OWN_TROUBLE:
             return Ended(not_looked(OWN_TROUBLE[number]))
         if not by_name or error.errno in MEMORY_OR_SYSTEM:
-            return Ended(not_looked("this checker's resolver failed"))
+            return Ended(not_looked(RESOLVER_FAILED))
+        if error.errno in WITHOUT_AN_ANSWER:
+            return Ended(failed(ErrorType.DNS_ERROR, "the look-up failed"))
     return Ended(failed(ErrorType.DNS_ERROR, "name not found"))

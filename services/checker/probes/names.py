@@ -11,15 +11,23 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
+from services.checker.probes.resolvers import Resolvers
+
 SocketAddress = tuple[Any, ...]
 Way = tuple[int, SocketAddress]
 """Address family and socket address."""
 
 THREADS = 64
+WITHOUT_AN_ANSWER = frozenset({socket.EAI_AGAIN, socket.EAI_FAIL})
+"""What the system says of a name that no resolver told anything of, not even that it does not exist."""
 
 
 class NeverBegun(TimeoutError):  # noqa: N818  # says what happened
     """No thread was free within the deadline: nothing was learnt of the name."""
+
+
+class ResolverAway(OSError):  # noqa: N818  # says what happened
+    """No resolver of this machine answers anything: nothing was learnt of the name."""
 
 
 class _Job:
@@ -36,9 +44,10 @@ class _Job:
 class Names:
     """The threads and what waits for them; a thread is begun when work finds none free. Call on one loop only."""
 
-    def __init__(self, threads: int = THREADS) -> None:
-        """Use at most so many threads."""
+    def __init__(self, threads: int = THREADS, resolvers: Resolvers | None = None) -> None:
+        """Use at most so many threads. `resolvers` tell whether a look-up failed for the name's sake or for theirs."""
         self._most = threads
+        self._resolvers = resolvers or Resolvers()
         self._threads = 0
         self._jobs: dict[tuple[str, int], _Job] = {}
         self._queue: SimpleQueue[_Job] = SimpleQueue()
@@ -46,16 +55,23 @@ class Names:
     async def look_up(self, host: str, port: int, deadline: float) -> list[Way]:
         """Return the addresses, by the loop's time `deadline`.
 
-        Raises `socket.gaierror`, `UnicodeError`, `OSError`, `TimeoutError`, and `NeverBegun` if no thread was free.
+        Raises `socket.gaierror`, `UnicodeError`, `OSError`, `TimeoutError`, `NeverBegun` if no thread was free, and `ResolverAway`, perhaps
+        a little after the deadline.
         """
+        began_s = asyncio.get_running_loop().time()
         job = self._jobs.get((host, port)) or self._begin(host, port)
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(job.found)
         except TimeoutError:
-            if job.begun:
+            if not job.begun:
+                raise NeverBegun from None
+            if await self._resolvers.answer(since_s=began_s):
                 raise
-            raise NeverBegun from None
+        except socket.gaierror as error:
+            if error.errno not in WITHOUT_AN_ANSWER or await self._resolvers.answer(since_s=began_s):
+                raise
+        raise ResolverAway
 
     def _begin(self, host: str, port: int) -> _Job:
         job = self._jobs[host, port] = _Job(host, port, asyncio.get_running_loop())
