@@ -9,19 +9,23 @@ from hypothesis import strategies as st
 from services.gateway.live.projection import PROJECTIONS, public_event
 from services.gateway.live.readmodel import Answers, ReadModel
 from services.gateway.live.views import Views
-from shared.contracts.codes import Status
+from shared.contracts.codes import MaintenanceStatus, Status
 from shared.contracts.incidents import IncidentOpenedV1, IncidentResolvedV1, IncidentUpdatedV1
+from shared.contracts.maintenance import MaintenanceEndedV1, MaintenanceScheduledV1, MaintenanceStartedV1, MaintenanceUpdatedV1
 from shared.contracts.registry import PAYLOADS
 from shared.contracts.services import ServiceRegisteredV1, ServiceRemovedV1, ServiceUpdatedV1
 from shared.contracts.status import ServiceStatusChangedV1
+from tests.integration.gateway.past import maintenance as planned
 from tests.integration.gateway.rig import NOW, SECRET, definition, event, incident, status_of
 
+MAINTENANCE = (MaintenanceScheduledV1, MaintenanceUpdatedV1, MaintenanceStartedV1, MaintenanceEndedV1)
 EVENTS = [
     event(ServiceRegisteredV1(service=definition()), "face-compare", 1),
     event(ServiceUpdatedV1(service=definition()), "face-compare", 1),
     event(ServiceRemovedV1(service=definition(), removed_at=NOW), "face-compare", 1),
     event(ServiceStatusChangedV1(status=status_of()), "face-compare", 1),
     *(event(kind(incident=incident()), "i", 1) for kind in (IncidentOpenedV1, IncidentUpdatedV1, IncidentResolvedV1)),
+    *(event(kind(maintenance=planned(created_by=SECRET)), "m", 1) for kind in MAINTENANCE),
 ]
 
 
@@ -49,7 +53,7 @@ def test_every_event_type_is_either_projected_or_not_public_on_purpose() -> None
 
 def test_no_secret_leaves_in_the_snapshot() -> None:
     model = ReadModel()
-    asked = Answers(services=(definition(),), statuses=(status_of(),), incidents=(incident(),))
+    asked = Answers(services=(definition(),), statuses=(status_of(),), incidents=(incident(),), maintenances=(planned(created_by=SECRET),))
     model.mend(asked, before=model.facts.picture())
     data = Views(model).public_data().decode()
     assert SECRET not in data
@@ -96,6 +100,24 @@ def test_the_timeline_is_whole_whatever_the_order() -> None:
     known = model.facts.incidents[first.id]
     assert known.version == 2
     assert {entry.id for entry in known.updates} == {entry.id for entry in (*first.updates, *second.updates)}
+
+
+def test_a_maintenance_that_ended_does_not_come_back_by_an_older_event_and_goes_when_its_owner_knows_it_no_more() -> None:
+    """Seen red with ended windows forgotten at once, and with those that their owner no longer has kept."""
+    announced = planned()
+    ended = planned(key=announced.id, version=2, status=MaintenanceStatus.COMPLETED)
+    model = ReadModel()
+    for one in (ended, announced):
+        model.apply(event(MaintenanceUpdatedV1(maintenance=one), str(one.id), one.version))
+    assert b'"maintenances":[]' in Views(model).public_data()
+    assert not model.mend(Answers(maintenances=()), before=model.facts.picture()), "nobody saw it any more"
+    assert not model.facts.maintenances
+    model.apply(event(MaintenanceScheduledV1(maintenance=announced), str(announced.id), 1))
+    before = model.facts.picture()
+    other = planned()
+    model.apply(event(MaintenanceScheduledV1(maintenance=other), str(other.id), 1))
+    assert model.mend(Answers(maintenances=()), before=before), "clients saw it, and no event took it back"
+    assert set(model.facts.maintenances) == {str(other.id)}, "what came meanwhile stays"
 
 
 def test_an_owner_that_was_set_back_is_right_but_not_against_what_came_meanwhile() -> None:
