@@ -4,8 +4,8 @@ Owns
     api_response_times (each check and each reported call once, partitioned by month of its slot), api_call_logs and uptime_records
     (a row for each service and day), rollup_minute, rollup_hour and rollup_day (with sketches of response times), region_state and
     status_interval (what the status is and was, with evidence), system_status (one row), timeline (the truth in
-    event time, with what was believed when; ADR 5) with its definition_history and course_checkpoint, correction, service and incident_seen (what it has heard
-    of others' facts).
+    event time, with what was believed when; ADR 5) with its definition_history and course_checkpoint, correction, service and
+    incident_seen (what it has heard of others' facts).
 Consumes
     checks.measured (batches of results), calls.reported (real traffic, only kept), service.registered/updated/removed,
     incident.opened/updated/resolved, maintenance.scheduled/updated/started/ended (a copy of the windows).
