@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from tests.reference.figures import day_begins
@@ -62,20 +63,29 @@ def made(seed: int, *, services: int = 3) -> Story:
     return Story(zone, told, _steps(chance, told, begin, now))
 
 
-def _history(chance: random.Random, begin: int, now: int) -> History:
+def recent(seed: int, now: int, *, services: int) -> Story:
+    """Return the story of the three days before a moment. Nobody is switched off, and nobody is silent in the end."""
+    chance = random.Random(seed)
+    begin = now - 72 * HOUR_MS
+    told = {f"service-{number}": _history(chance, begin, now, steady=True) for number in range(services)}
+    return Story(ZoneInfo("UTC"), told, _steps(chance, told, begin, now))
+
+
+def _history(chance: random.Random, begin: int, now: int, *, steady: bool = False) -> History:
     regions = ("eu", "us", "ap")[: chance.randint(1, 3)]
     first = _definition(chance, begin, regions)
-    moments = sorted(begin + chance.randrange(now - begin - 12 * HOUR_MS) for _ in range(chance.randint(0, 3)))
+    latest = now - begin - (SYNC_MS + HOUR_MS if steady else 12 * HOUR_MS)
+    moments = sorted(begin + chance.randrange(latest) for _ in range(chance.randint(0, 3)))
     definitions = [first]
     for moment in moments:
         last = definitions[-1]
-        watched = not last.watched or chance.random() < 0.6
+        watched = steady or not last.watched or chance.random() < 0.6
         definitions.append(replace(_definition(chance, moment, regions), watched=watched))
     if not definitions[-1].watched and chance.random() < 0.7:
         definitions.append(replace(definitions[-1], since=moments[-1] + chance.randrange(1, 30) * HOUR_MS, watched=True))
     definitions = [one for one in definitions if one.since < now - 6 * HOUR_MS]
     history = History(tuple(definitions), (), now)
-    checks = tuple(check for region in regions for check in _seen(chance, history, region))
+    checks = tuple(check for region in regions for check in _seen(chance, history, region, steady=steady))
     corrections = tuple(
         Correction(start, min(now, start + chance.randrange(MINUTE_MS, 9 * HOUR_MS)), chance.choice(STATES))
         for start in (begin + chance.randrange(now - begin) for _ in range(chance.randint(0, 3)))
@@ -100,7 +110,7 @@ def _stays(chance: random.Random, begin: int, now: int) -> tuple[Stay, ...]:
     return tuple(Stay(start, start + chance.randrange(1, 6 * HOUR_MS)) for start in starts)
 
 
-def _seen(chance: random.Random, history: History, region: str) -> list[Check]:
+def _seen(chance: random.Random, history: History, region: str, *, steady: bool) -> list[Check]:
     """Walk through the slots with changing moods; doubtful outcomes are confirmed a minute later, some of them again."""
     found: list[Check] = []
     mood, left = "good", 10
@@ -109,7 +119,9 @@ def _seen(chance: random.Random, history: History, region: str) -> list[Check]:
     calms = (begin + 26 * HOUR_MS, history.now - SYNC_MS)
     while slot < history.now:
         if left == 0:
-            mood, left = chance.choice(("good", "good", "slow", "bad", "torn", "isolated", "silent")), chance.randint(1, 16)
+            heard = steady and slot >= history.now - SYNC_MS - 16 * INTERVAL_MS
+            moods = ("good", "good", "slow", "bad", "torn", *(() if heard else ("isolated", "silent")))
+            mood, left = chance.choice(moods), chance.randint(1, 16)
         is_calm = any(calm <= slot < calm + 4 * INTERVAL_MS for calm in calms)
         outcome = HEALTHY if is_calm else _drawn(chance, mood)
         if slot >= begin and outcome is not None and history.definition_at(slot).watched:
@@ -169,7 +181,7 @@ def _silences(history: History) -> list[int]:
     found = []
     for region in sorted({check.region for check in history.checks}):
         slots = [check.slot for check in history.facts() if check.region == region and check.outcome != UNKNOWN]
-        for slot, following in zip(slots, [*slots[1:], history.now], strict=True):
+        for slot, following in pairwise([*slots, history.now]):
             declared = slot + history.definition_at(slot).silent_after + 1
             if declared < following:
                 found.append(declared)

@@ -7,6 +7,7 @@ import math
 import random
 from datetime import date, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
@@ -143,7 +144,7 @@ def _arrived(history: History, name: str, thresholds: Thresholds) -> Region:
     arrived = observations(history, name)
     slots = sorted({one.slot for one in arrived})
     region, waiting = Region(name), set[int]()
-    for slot, following in zip(slots, [*slots[1:], history.now], strict=True):
+    for slot, following in pairwise([*slots, history.now]):
         waiting.add(slot)
         silent = following - slot > silent_after
         if silent or len(waiting) > 11 or following == history.now:
