@@ -58,10 +58,13 @@ async def look_for_silence(wiring: Wiring, *, every_s: float) -> None:
 
 async def look_at_contracts(wiring: Wiring) -> None:
     """Look at SLA contracts each minute, for ever; while the database is away, a minute later."""
+    emptied_at = None
     while True:
         await asyncio.sleep(MINUTE_S)
+        # what had come a minute ago is stored by now, by whichever replica
+        stored_until, emptied_at = emptied_at, wiring.storing.emptied_at
         try:
-            await watch_contracts(wiring)
+            await watch_contracts(wiring, stored_until=stored_until)
         except Exception as error:
             if not is_transient(error):
                 raise

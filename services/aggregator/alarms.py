@@ -95,14 +95,15 @@ class News:
     rates: tuple[BurnRate, ...] = ()
 
 
-async def look(pool: Pool, *, now: datetime, settled_since: datetime) -> int | None:
+async def look(pool: Pool, *, now: datetime, stored_until: datetime | None) -> int | None:
     """Look at every contract once, and return how much was said; None where another replica is looking.
 
-    `settled_since`: since when results are stored as they come. Work is bounded: a transaction for some contracts at a time.
+    `stored_until`: what was sent before is stored; None: nobody knows, and no window that ended is judged. Work is bounded: a transaction
+    for some contracts at a time.
     """
     async with pool.acquire() as conn:
         found = [(row["id"], row["services"]) for row in await conn.fetch(SQL_TO_LOOK_AT)]
-    judge_until = now - PATIENCE if settled_since <= now - PATIENCE else None
+    judge_until = None if stored_until is None else min(stored_until, now) - PATIENCE
     said = 0
     with SECONDS.time():
         for ids in _portions(found):

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
@@ -33,22 +33,25 @@ LOOKING = Channel(prefetch_count=1)
 """A channel of its own for the question: were the queue gone, the broker would close the channel that asks."""
 
 
+FRESH = timedelta(minutes=1)
+"""SLA contracts are looked at if nothing was waiting so lately: a burst now and then delays nothing."""
+
+
 class Storing:
     """Whether the last results that came could be stored, and since when results are taken as they come."""
 
     def __init__(self) -> None:
         """Begin as able."""
         self.able = True
+        self.emptied_at: datetime | None = None
+        """When nothing was waiting last: what was sent before is stored, or about to be."""
         self._intake = Intake()
 
     def look(self, *, now: datetime, waiting: int | None) -> datetime | None:
         """Return since when silence is the services' own, or None if it may be ours. `waiting`: messages in the queue, None if unknown."""
         self._intake = look(self._intake, now=now, waiting=waiting, storing=self.able)
-        return self._intake.settled_since
-
-    @property
-    def settled_since(self) -> datetime | None:
-        """Since when results are taken as they come, as of the last look; None: they are not, or nobody looked."""
+        if self._intake.settled_since is not None:
+            self.emptied_at = now
         return self._intake.settled_since
 
     def unsettle(self) -> None:
@@ -199,12 +202,15 @@ async def follow_up(wiring: Wiring) -> int:
     return total
 
 
-async def watch_contracts(wiring: Wiring) -> int | None:
-    """Look once at all SLA contracts; return how much was said, None if results still wait to be stored or another replica looks."""
-    settled_since = wiring.storing.settled_since
-    if settled_since is None:
+async def watch_contracts(wiring: Wiring, *, stored_until: datetime | None) -> int | None:
+    """Look once at all SLA contracts; return how much was said, None if results still wait to be stored or another replica looks.
+
+    `stored_until`: what was sent before is surely stored; None: nothing is sure, and no window that ended is judged.
+    """
+    now, emptied_at = wiring.clock(), wiring.storing.emptied_at
+    if emptied_at is None or now - emptied_at > FRESH:
         return None
-    said = await alarms.look(wiring.pool, now=wiring.clock(), settled_since=settled_since)
+    said = await alarms.look(wiring.pool, now=now, stored_until=stored_until)
     if said:
         wiring.relay.wake()
     return said

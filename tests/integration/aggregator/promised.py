@@ -14,7 +14,6 @@ from shared.database import Pool, transaction
 Stretch = tuple[str, datetime, datetime | None]
 """A state, from when to when; None: it goes on."""
 
-LONG_SETTLED = timedelta(days=1)
 SQL_STRETCH = """
 insert into timeline (service_id, state, started_at, ended_at, known_from) values ($1, $2, $3, $4, coalesce($5, now()))"""
 SQL_FORGET = "update timeline set known_until = $2 where service_id = $1 and known_until is null"
@@ -132,9 +131,9 @@ async def report(pool: Pool, query: SlaReportQuery, *, now: datetime) -> SlaRepo
         return await slas.report(conn, query, now=now)
 
 
-async def look(pool: Pool, *, now: datetime, settled_since: datetime | None = None) -> int | None:
-    """Look at all contracts once, as a replica that has been up for long."""
-    return await alarms.look(pool, now=now, settled_since=settled_since or now - LONG_SETTLED)
+async def look(pool: Pool, *, now: datetime, stored_until: datetime | None = None, is_stored: bool = True) -> int | None:
+    """Look at all contracts once; unless told otherwise everything that was sent is stored."""
+    return await alarms.look(pool, now=now, stored_until=(stored_until or now) if is_stored else None)
 
 
 async def said(pool: Pool) -> list[str]:

@@ -91,7 +91,7 @@ async def test_a_month_is_judged_once_and_what_was_said_stays_said(pool: Pool) -
 
 
 async def test_months_that_ended_while_nobody_looked_are_judged_when_results_are_in(pool: Pool) -> None:
-    """Seen red with the newest month only, with an unsettled intake, and with a timeline that is still to be computed."""
+    """Seen red with the newest month only, with results that wait to be stored, and with a timeline that is still to be computed."""
     await publish(
         pool,
         "api",
@@ -106,7 +106,8 @@ async def test_months_that_ended_while_nobody_looked_are_judged_when_results_are
     january, late = datetime(2026, 1, 10, tzinfo=UTC), datetime(2026, 5, 3, tzinfo=UTC)
     await put(pool, contract(), now=january)
     await pool.execute("insert into timeline_dirty (service_id, from_slot) values ('api', $1)", int((APRIL - DAY).timestamp() * 1000))
-    assert await look(pool, now=late, settled_since=late - MINUTE) == 0
+    assert await look(pool, now=late, is_stored=False) == 0
+    assert await look(pool, now=late, stored_until=MARCH + alarms.PATIENCE - MINUTE) == 0
     assert await look(pool, now=late) == 1, "March waits, with what follows it"
     await pool.execute("delete from timeline_dirty")
     assert await look(pool, now=late) == 2

@@ -179,9 +179,13 @@ async def test_contracts_are_asked_for_and_put_over_the_broker(pool: Pool, vhost
 
         await until(answered, within_s=10, what="there are no contracts yet")
         made = await client.call(SLA_PUT, SlaContractDraft(contract=asked, actor="ada"))
-        assert await watch_contracts(wiring) is None
+        assert await watch_contracts(wiring, stored_until=now) is None
+        wiring.storing.look(now=now - 2 * MINUTE, waiting=0)
+        wiring.storing.look(now=now, waiting=1)
+        assert await watch_contracts(wiring, stored_until=now) is None
         wiring.storing.look(now=now, waiting=0)
-        assert await watch_contracts(wiring) == 2
+        wiring.storing.look(now=now, waiting=1)
+        assert await watch_contracts(wiring, stored_until=now) == 2, "a burst delays nothing"
         day = SlaExclusionDraft(contract_id="gold", id=uuid4(), starts_at=now - DAY, ends_at=now, reason="agreed", actor="ada")
         excluded = await client.call(SLA_EXCLUDE, day)
         found = await client.call(SLA_STANDING, SlaContractRef(id="gold"))
