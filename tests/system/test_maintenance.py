@@ -1,4 +1,7 @@
-"""Through every service: what is muted opens no incident, and opens one when its mute ends while it is down."""
+"""Through every service: what is muted opens no incident, and opens one when its mute ends while it is down.
+
+Seen red with incidents that open whatever the mute.
+"""
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta

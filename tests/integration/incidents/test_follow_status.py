@@ -139,7 +139,7 @@ async def test_the_table_refuses_what_the_rules_refuse(pool: Pool) -> None:
 
 
 async def test_what_is_muted_opens_nothing_until_its_mute_ends_and_is_dated_back(pool: Pool) -> None:
-    """Seen red with `muted_by` not read, and with the beginning taken from the version that ended the mute."""
+    """Seen red with `muted_by` not read, and with the beginning dated to when it is heard."""
     up, down, still, over = history(O, MO, MO, O)
     still = still.model_copy(update={"since": down.since, "previous_muted_by": "dependency:database"})
     await hear(pool, up, muted(down))
