@@ -14,7 +14,7 @@ BEHIND = 1
 """Months (or days) before this one: late batches are of yesterday, and yesterday may be of last month."""
 
 SQL_LOCK = "select pg_advisory_xact_lock(hashtext('sla-monitor partitions'), hashtext(current_schema()))"
-SQL_PATIENCE = "set local lock_timeout = '80ms'"
+SQL_PATIENCE = "set local lock_timeout = '50ms'"
 SQL_EXISTS = "select to_regclass($1) is not null"
 SQL_MOVE = """
 with moved as (delete from {table}_default where {column} >= $1 and {column} < $2 returning *)

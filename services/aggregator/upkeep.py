@@ -20,7 +20,7 @@ MINUTE_S = 60.0
 REPEATED_AT_ONCE = 500
 DAYS_AHEAD = 3
 TRIES = 100
-TRY_AGAIN_S = 0.25
+TRY_AGAIN_S = 0.5
 """Partitions wait for nobody for long; somebody who reads for seconds is asked again this often, for so many times."""
 
 log = logger(__name__)
