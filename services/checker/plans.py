@@ -14,6 +14,8 @@ from shared.contracts.commands import FieldChange, PlannedAction, PlannedChange
 MOST_FLAWS = 500
 """Named in one refusal; who has more mends these first."""
 
+GROUP = "group"
+
 _MISSING = object()
 _BLANK = Definition("", "", "", "")
 
@@ -68,13 +70,26 @@ def unfounded(wanted: Sequence[Definition], present: Mapping[str, Sequence[str]]
         for place, one in enumerate(wanted)
         if (reason := dependencies.missing(one.depends_on, graph)) is not None
     ]
+    return flaws + _around(wanted, graph, "depends_on")
+
+
+def circular(wanted: Sequence[Definition], present: Mapping[str, Sequence[str]], *, prune: bool) -> list[Flaw]:
+    """Return which groups would be their own members, by way of others: once down, they would stay so. `present`: every group's members."""
+    written = {one.id for one in wanted}
+    graph = {} if prune else {group: members for group, members in present.items() if group not in written}
+    graph |= {one.id: one.options["members"] for one in wanted if one.kind == GROUP}
+    return _around(wanted, graph, "options.members")
+
+
+def _around(wanted: Sequence[Definition], graph: Mapping[str, Sequence[str]], field: str) -> list[Flaw]:
+    """Return the first of the definitions that a circle goes through, as a flaw of this field."""
     way = dependencies.circle(graph)
     places = [(place, one.id) for place, one in enumerate(wanted) if one.id in way]
     for place, service_id in places[:1]:
         begin = way.index(service_id)
         around = (*way[begin:-1], *way[:begin], service_id)
-        flaws.append(Flaw(f"definitions.{place}.depends_on", dependencies.in_words(around)))
-    return flaws
+        return [Flaw(f"definitions.{place}.{field}", dependencies.in_words(around))]
+    return []
 
 
 def compare(wanted: Sequence[Definition], present: Mapping[str, Definition], *, prune: bool) -> Differences:

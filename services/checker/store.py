@@ -23,6 +23,7 @@ SQL_HOLD = "select from definitions_revision for update"
 SQL_LIST = f"select {COLUMNS} from services where removed_at is null order by id"
 SQL_GET = f"select {COLUMNS} from services where id = $1"
 SQL_DEPENDENCIES = "select id, depends_on from services where removed_at is null"
+SQL_MEMBERS = "select id, options -> 'members' as members from services where kind = 'group' and removed_at is null"
 SQL_NAME_TAKEN = "select id from services where name = $1 and id <> $2 and removed_at is null"
 SQL_SAVE = f"""
 insert into services (id, name, display_name, display_name_ko, description, kind, endpoint_url, check_interval, timeout,
@@ -119,6 +120,11 @@ async def get(conn: Connection, service_id: str) -> Stored | None:
 async def dependencies(conn: Connection) -> dict[str, tuple[str, ...]]:
     """Return what each service that is not removed depends on."""
     return {row["id"]: tuple(row["depends_on"]) for row in await conn.fetch(SQL_DEPENDENCIES)}
+
+
+async def members(conn: Connection) -> dict[str, list[str]]:
+    """Return the members of each group that is not removed."""
+    return {row["id"]: row["members"] for row in await conn.fetch(SQL_MEMBERS)}
 
 
 async def name_taken(conn: Connection, name: str, *, besides: str) -> bool:

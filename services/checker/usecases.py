@@ -49,6 +49,7 @@ async def create(conn: Connection, draft: ServiceDraft, *, rules: HostRules, sea
     taken = [Flaw("id", "is taken by another service")] if await present(conn, wanted.id) else []
     await _refuse_taken(conn, wanted, taken)
     await _refuse_unfounded(conn, wanted)
+    await _refuse_circular(conn, wanted)
     (stored,) = await store.save(conn, [wanted], revision_=revision)
     await outbox.append(conn, _event(ServiceRegisteredV1(service=as_contract(stored)), stored))
     log.info("service created", service_id=wanted.id, actor=draft.actor, version=stored.version)
@@ -65,6 +66,7 @@ async def change(conn: Connection, patch: ServicePatch, *, rules: HostRules, sea
     await _refuse_taken(conn, wanted, [])
     if wanted.depends_on != before.definition.depends_on:  # what it stood on may be gone meanwhile: that is no flaw of this change
         await _refuse_unfounded(conn, wanted)
+    await _refuse_circular(conn, wanted)
     (stored,) = await store.save(conn, [wanted], revision_=await store.next_revision(conn))
     await outbox.append(conn, _event(ServiceUpdatedV1(service=as_contract(stored)), stored))
     fields = [name for name in FIELDS if getattr(wanted, name) != getattr(before.definition, name)]
@@ -93,6 +95,8 @@ async def apply(conn: Connection, wanted: ServiceSet, *, rules: HostRules, seale
     if not flaws:
         stand_on = {one.id: one.depends_on for one in there.values()}
         flaws = await asyncio.to_thread(plans.unfounded, definitions, stand_on, prune=wanted.prune)
+        members = {one.id: one.options["members"] for one in there.values() if one.kind == plans.GROUP}
+        flaws += await asyncio.to_thread(plans.circular, definitions, members, prune=wanted.prune)
     if flaws:
         raise _refusal(422, "Not valid", f"{len(flaws)} fields cannot be accepted; nothing was applied.", flaws[: plans.MOST_FLAWS])
     taken = plans.taken_names(definitions, there, prune=wanted.prune)
@@ -221,6 +225,14 @@ async def _refuse_unfounded(conn: Connection, wanted: Definition) -> None:
     flaws = plans.unfounded([wanted], await store.dependencies(conn), prune=False)
     if flaws:
         raise _refusal(422, "Not valid", "The definition cannot work.", [Flaw("depends_on", flaws[0].reason)])
+
+
+async def _refuse_circular(conn: Connection, wanted: Definition) -> None:
+    if wanted.kind != plans.GROUP:
+        return
+    flaws = plans.circular([wanted], await store.members(conn), prune=False)
+    if flaws:
+        raise _refusal(422, "Not valid", "The definition cannot work.", [Flaw("options.members", flaws[0].reason)])
 
 
 async def _present(conn: Connection, service_id: str) -> Stored:

@@ -22,7 +22,7 @@ class GroupOptions(Options):
     members: tuple[Annotated[str, Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)], ...] = Field(
         min_length=1, max_length=MAX_MEMBERS
     )
-    """The ids of the services."""
+    """The ids of the services, none of which may lead back to the group. One that does not exist has no data."""
     rule: Literal["worst", "at_least"] = "worst"
     """The worst status of all, or whether at least so many work."""
     least: int | None = Field(default=None, ge=1, le=MAX_MEMBERS)
