@@ -1,7 +1,7 @@
 """What a number rests on, on a real database: intervals, spans, checks, a digest; and dry runs.
 
-Seen red with corrections left out of the account, with confirmations counted, with the digest over `computed_at`, with exclusions made
-later told of an earlier publication, with the margin of a dry run left out, and with a dry run by the rules that are.
+Seen red with the contract's accounting or `as_of` ignored, with confirmations counted, with the digest over `computed_at`, with exclusions
+made later told of an earlier publication, with the margin of a dry run left out, and with a dry run by the rules that are.
 """
 
 import hashlib
