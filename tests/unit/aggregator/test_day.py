@@ -2,12 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
 
+from services.aggregator.domain.calendar import LocalDays, bounds
 from services.aggregator.domain.day import Span, Tally, day_status, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.settings import AggregatorSettings
 from shared.contracts.codes import Status
 
 DAY = (datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC))
@@ -91,3 +95,19 @@ def test_a_day_without_checks_is_empty_only_outside_the_services_life(
 
 def test_a_day_that_has_not_come_is_empty() -> None:
     assert empty(*DAY, created_at=at(-100), removed_at=None, inactive=[], now=at(-1))
+
+
+@given(st.integers(0, 2 * 365 * 24 * 60), st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe"]))
+def test_remembered_days_are_the_days(minute: int, name: str) -> None:
+    """Seen red with the end of a day taken as still of it."""
+    zone = ZoneInfo(name)
+    days = LocalDays(zone)
+    at = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)
+    start, end = bounds(at.date(), zone)
+    for moment in (at, start, end, start - timedelta(milliseconds=1), end - timedelta(milliseconds=1), start):
+        assert days.of(moment) == moment.astimezone(zone).date()
+
+
+def test_a_time_zone_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="there is no time zone 'Mars/Olympus'"):
+        AggregatorSettings(database_url=SecretStr("postgresql://"), broker_url=SecretStr("amqp://"), time_zone="Mars/Olympus")
