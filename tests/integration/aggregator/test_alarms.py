@@ -211,7 +211,7 @@ async def test_a_thousand_contracts_take_seconds(pool: Pool) -> None:
     async def others() -> None:
         while True:
             began = time.monotonic(), time.process_time()
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # what comes on top is what others wait for
             held.append(time.process_time() - began[1])
 
     beside = asyncio.create_task(others())
