@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -198,7 +198,8 @@ async def test_draining_begins_nothing_that_waits_for_a_place(*, ends: bool) -> 
         bench.hold, bench.held, bench.total = hold, {"one", "two", "three"}, 1
 
     async with running(narrow) as bench:
-        bench.scheduler.apply([target("one", interval_ms=1_000)], ())
+        new = replace(target("one", interval_ms=60_000), created_ms=int(bench.now().timestamp() * 1000))  # its next slot is far away
+        bench.scheduler.apply([new], ())
         await bench.begins()
         bench.scheduler.apply([target("two"), target("three")], ())
         await bench.delivers(2, "two")
