@@ -178,8 +178,9 @@ async def test_closing_never_waits_for_a_fold_that_writes_the_same_day(pool: Poo
     async with transaction(pool) as folding:
         await folding.execute("select from service where id = $1 for update", ID)
         await folding.execute("update api_call_logs set total_calls = total_calls where service_id = $1", ID)
-        async with transaction(pool) as conn:
-            await asyncio.wait_for(days.close_some(conn, now=later, zone=UTC_ZONE), 2)
+        for _ in range(2):  # the first step notes where to begin
+            async with transaction(pool) as conn:
+                await asyncio.wait_for(days.close_some(conn, now=later, zone=UTC_ZONE), 2)
     await close_days(Upkeep(pool, lambda: later, UTC_ZONE))
     assert await pool.fetchval("select count(*) from uptime_records where finalized_at is not null") == 1
 
