@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from faststream import AckPolicy
+from faststream.exceptions import IncorrectState
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from prometheus_client import Counter, Histogram
 
@@ -22,6 +23,7 @@ from shared.messaging import (
     NotConfirmed,
     Outgoing,
     Publisher,
+    ask_broker,
     broker_url,
     declare_topology,
     durable_queue,
@@ -32,6 +34,7 @@ from shared.messaging import (
 from shared.runtime import background
 from shared.telemetry import correlated, logger
 
+HEARS_S = 1.0
 ATTEMPTS = 5
 """How often a message that a bug refuses is tried before it goes to the dead queue."""
 ATTEMPT_HEADER = "x-sla-attempt"
@@ -91,6 +94,23 @@ async def consuming(consumer: Consumer) -> AsyncIterator[None]:
         finally:
             consumer.stopping.set()
             await stop_quietly(consumer.broker)
+
+
+async def hears(consumer: Consumer) -> bool:
+    """Say whether the broker answers on the consuming connection right now; one second at most."""
+    if not consumer.consuming.is_set():
+        return False
+    task = asyncio.current_task()
+    try:
+        async with asyncio.timeout(HEARS_S):
+            await ask_broker(consumer.broker)
+    except asyncio.CancelledError:
+        if task and task.cancelling():
+            raise
+        return False  # aio-pika cancels the waiters of a link that died
+    except (AMQPError, ChannelInvalidStateError, IncorrectState, OSError, RuntimeError):
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -196,11 +196,16 @@ def watch_connection(broker: RabbitBroker, part: str, health: Health) -> None:
     """Ask the broker itself whenever readiness is asked for: a flag of the client says nothing."""
 
     async def ask() -> str | None:
-        channel = await broker.config.channel_manager.get_channel()
-        await channel.declare_exchange(topology.EVENTS, topology.EXCHANGES[topology.EVENTS], durable=True, robust=False)
+        await ask_broker(broker)
         return None
 
     health.check(part, ask)
+
+
+async def ask_broker(broker: RabbitBroker) -> None:
+    """Return when the broker has answered on this connection. Raises whatever the client raises where it does not; bound it in time."""
+    channel = await broker.config.channel_manager.get_channel()
+    await channel.declare_exchange(topology.EVENTS, topology.EXCHANGES[topology.EVENTS], durable=True, robust=False)
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ from services.checker.spool import Spool, SpoolUnusable
 from services.checker.trials import Trials
 from services.checker.upkeep import keep_house
 from shared.clock import utc_now
-from shared.consuming import consuming, open_consumer
+from shared.consuming import consuming, hears, open_consumer
 from shared.database import open_pool
 from shared.health import Health
 from shared.messaging import open_publisher
@@ -155,7 +155,15 @@ async def start(settings: CheckerSettings, stack: AsyncExitStack, health: Health
     subscribe_all(consumer, pool=pool, terms=terms, changed=changed, try_once=trials.try_once)
     await connected.enter_async_context(consuming(consumer))
     catalog = Catalog(
-        pool, roster, region=settings.region, sealer=settings.sealer, known=known, memory=memory, clock=utc_now, woken=looking
+        pool,
+        roster,
+        region=settings.region,
+        sealer=settings.sealer,
+        known=known,
+        memory=memory,
+        clock=utc_now,
+        woken=looking,
+        hears=partial(hears, consumer),
     )
     await enter(sharing(Leases(pool, region=settings.region, checker=memory.checker, holder=roster, clock=utc_now), health))
     await enter(background(health, "definitions", catalog.run))

@@ -6,7 +6,7 @@ version, a secret without its key) stays in its place and says at each slot why 
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -58,13 +58,17 @@ class Catalog:
         memory: Remembered,
         clock: Clock,
         woken: asyncio.Event,
+        hears: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Begin with nothing known. Setting `woken` makes it look at once: a definition was changed."""
+        """Begin with nothing known. Setting `woken` makes it look at once: a definition was changed.
+
+        `hears` says whether the broker can be heard: while it cannot, reports and statuses do not reach the database.
+        """
         self._pool = pool
         self._roster = roster
         self._region, self._sealer = region, sealer
         self._known, self._memory, self._clock = known, memory, clock
-        self._woken = woken
+        self._woken, self._hears = woken, hears
         self._revision, self._place, self._statuses, self._reports = -1, BEGINNING, -1, -1
         self._first: set[str] | None = set()
         self._unreadable: set[str] = set()
@@ -102,7 +106,8 @@ class Catalog:
                 self._known.statuses.update(await changes.statuses_after(conn, self._statuses))
                 self._statuses = statuses
             await self._read_reports(conn)
-        self._known.as_of_ms = asked_ms
+        if await self._hears():
+            self._known.hear(asked_ms)
 
     def _begin_anew(self) -> None:
         """Read everything once more: the database was brought back from a backup."""

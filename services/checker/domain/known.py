@@ -3,6 +3,7 @@
 Read by probes, kept by the catalog. Times in milliseconds since the epoch.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 
 
@@ -18,13 +19,31 @@ class PushState:
     log: str = ""
 
 
+GAP_MS = 5_000
+"""What was heard at moments no further apart than this was heard in between."""
+MOST_GAPS = 50
+
+Gap = tuple[int, int]
+"""The last moment of hearing before a time without, and the first one after it."""
+
+
 @dataclass(slots=True)
 class Known:
-    """The copy. `as_of_ms` is when it last was seen to agree with the database: what is older than a few intervals proves nothing."""
+    """The copy. `as_of_ms` is when it last agreed with the database while the broker could be heard: what is older proves nothing.
+
+    In `gaps`, oldest first, it was not so: whatever was said then may be lost. What was before this process began is no gap of its own.
+    """
 
     pushes: dict[str, PushState] = field(default_factory=dict)
     statuses: dict[str, str] = field(default_factory=dict)
     as_of_ms: int = 0
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=MOST_GAPS))
+
+    def hear(self, now_ms: int) -> None:
+        """Note that at this moment everything that was said is known."""
+        if self.as_of_ms and now_ms - self.as_of_ms > GAP_MS:
+            self.gaps.append((self.as_of_ms, now_ms))
+        self.as_of_ms = now_ms
 
 
 def is_stale(known: Known, now_ms: int, interval_ms: int) -> bool:

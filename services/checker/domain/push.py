@@ -4,16 +4,17 @@ A job is due when its period or its cron expression says so, counted from its la
 that it started may run for as long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from services.checker.domain.known import PushState
+from services.checker.domain.known import Gap, PushState
 from shared.contracts.codes import ErrorType, Outcome
 
 NOT_YET = "has not reported yet"
 NOT_DONE = "no success reported since it was due"
 NOT_ENDED = "the job started and did not end"
 FAILED = "the job reported that it failed"
+UNHEARD = "reports could not be heard meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,30 @@ def take(state: PushState, signal: Signal) -> PushState:
     return replace(state, succeeded_ms=_latest(state.succeeded_ms, signal.at_ms))
 
 
-def judge(state: PushState | None, *, created_ms: int, as_of_ms: int, grace_ms: int, next_due: Callable[[int], int | None]) -> PushVerdict:
+def judge(
+    state: PushState | None,
+    *,
+    created_ms: int,
+    as_of_ms: int,
+    grace_ms: int,
+    next_due: Callable[[int], int | None],
+    gaps: Iterable[Gap] = (),
+) -> PushVerdict:
     """Return what a job's reports, as they were known at `as_of_ms`, mean.
 
     `next_due` gives the first moment after another at which the job is due (None: never again). Reports from before `created_ms` are
-    those of another service that once had this id.
+    those of another service that once had this id. Whoever could have reported in one of the `gaps` (oldest first) is not called late
+    before it is due anew after that gap; what was late before it stays so.
     """
+
+    def late(at_ms: int, words: str) -> PushVerdict:
+        for began, ended in gaps:
+            anew = next_due(ended) if began <= at_ms else None
+            if anew is not None:
+                at_ms = max(at_ms, anew + grace_ms)
+        heard = as_of_ms > at_ms
+        return PushVerdict(Outcome.FAILED, ErrorType.TIMEOUT, words) if heard else PushVerdict(Outcome.UNKNOWN, ErrorType.UNKNOWN, UNHEARD)
+
     known = state or PushState()
     started, succeeded, failed = (_since(created_ms, one) for one in (known.started_ms, known.succeeded_ms, known.failed_ms))
     ended = _latest(succeeded, failed)
@@ -75,9 +94,9 @@ def judge(state: PushState | None, *, created_ms: int, as_of_ms: int, grace_ms: 
     running = started is not None and (ended is None or started > ended)
     if running and started is not None and (latest is None or started <= latest):
         if as_of_ms > started + grace_ms:
-            return PushVerdict(Outcome.FAILED, ErrorType.TIMEOUT, NOT_ENDED)
+            return late(started + grace_ms, NOT_ENDED)
     elif latest is not None and as_of_ms > latest:
-        return PushVerdict(Outcome.FAILED, ErrorType.TIMEOUT, NOT_DONE)
+        return late(latest, NOT_DONE)
     return PushVerdict(Outcome.UNKNOWN, ErrorType.UNKNOWN, NOT_YET) if succeeded is None else PushVerdict(Outcome.HEALTHY)
 
 

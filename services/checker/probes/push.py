@@ -94,6 +94,7 @@ async def probe(target: Target, tools: Tools) -> Measurement:
         as_of_ms=min(now_ms, tools.known.as_of_ms),
         grace_ms=options.grace_s * 1000,
         next_due=options.next_due,
+        gaps=tools.known.gaps,
     )
     heard = state is not None and verdict.message != push.NOT_YET
     return Measurement(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from services.checker.remembered import Remembered
 from services.checker.roster import RESUMED_MS, Roster
 from services.checker.scheduler import Scheduler
 from services.checker.secrets import Sealer
-from shared.clock import utc_now
 from shared.database import Pool, open_pool, transaction
 from shared.health import Health
 from tests.servers import Database
@@ -64,6 +63,8 @@ class Rig:
         self.memory = Remembered(folder / "remembered.sqlite3", region="seoul", new_name="checker-1", clock=lambda: NOW)
         self.roster = Roster(self.scheduler, lambda: NOW, note_shards=self.memory.note_shards)
         self.known = Known()
+        self.heard = True
+        self.now = NOW
         self.sealer = sealer or Sealer()
         self.catalog = Catalog(
             pool,
@@ -72,9 +73,13 @@ class Rig:
             sealer=self.sealer,
             known=self.known,
             memory=self.memory,
-            clock=utc_now,
+            clock=lambda: self.now,
             woken=asyncio.Event(),
+            hears=self.hears,
         )
+
+    async def hears(self) -> bool:
+        return self.heard
 
     @property
     def checked(self) -> set[str]:
@@ -220,6 +225,21 @@ async def test_statuses_come_as_they_change(pool: Pool, rig: Rig) -> None:
     await save(pool, "one")
     await rig.catalog.refresh()
     assert rig.known.statuses.keys() == {"one", "two"}
+
+
+async def test_what_could_not_be_heard_is_not_known_and_the_time_without_is_remembered(pool: Pool, rig: Rig) -> None:
+    """Seen red with the copy called fresh whenever the database answers, and with a gap that is not noted."""
+    await save(pool, "one")
+    await rig.catalog.refresh()
+    rig.heard = False
+    for after_s in (10, 60):
+        rig.now = NOW + timedelta(seconds=after_s)
+        await rig.catalog.refresh()
+    assert rig.known.as_of_ms == NOW_MS
+    rig.heard = True
+    await rig.catalog.refresh()
+    assert rig.known.as_of_ms == NOW_MS + 60_000
+    assert list(rig.known.gaps) == [(NOW_MS, NOW_MS + 60_000)]
 
 
 async def test_a_job_that_reports_is_judged_at_once(pool: Pool, rig: Rig) -> None:

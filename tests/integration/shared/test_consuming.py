@@ -16,6 +16,7 @@ from shared.consuming import (
     RETRIED,
     Consumer,
     consuming,
+    hears,
     open_consumer,
     subscribe,
     subscribe_batches,
@@ -315,6 +316,37 @@ async def test_point_10_readiness_asks_the_broker_and_not_a_flag(vhost: Vhost, p
         proxy.stall()
         assert (await health.reasons())["consumer link"] == "no answer within 2 s"
         proxy.resume()
+
+
+async def test_whether_the_broker_can_be_heard_is_asked_of_it_and_asking_breaks_nothing(
+    vhost: Vhost, proxy: Proxy, publisher: Publisher, health: Health
+) -> None:
+    """Seen red with the consumer's own flag in place of the question."""
+    heard: list[str] = []
+
+    async def note(event: Removed) -> None:
+        heard.append(event.subject)
+
+    consumer = open_consumer(proxy.url(vhost.amqp_url), name="test", publisher=publisher, health=health)
+    subscribe(consumer, QUEUE, {ServiceRemovedV1: note})
+    assert not await hears(consumer), "not connected yet"
+
+    async def again() -> bool:
+        return await hears(consumer)
+
+    async with consuming(consumer):
+        await until(again, within_s=10, what="a broker that is heard")
+        proxy.stall()
+        assert [await hears(consumer) for _ in range(3)] == [False] * 3
+        proxy.resume()
+        await until(again, within_s=20, what="the broker after the stall")
+        proxy.refuse()
+        proxy.reset()
+        assert not await hears(consumer)
+        proxy.accept()
+        await until(again, within_s=20, what="the broker after a broken link")
+        await publisher.publish(outgoing(fact(1)))
+        await until(counts(heard, 1), within_s=20, what="an event after all that")
 
 
 async def test_a_link_that_is_reset_mid_work_delivers_again_and_goes_on(

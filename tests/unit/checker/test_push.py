@@ -1,6 +1,8 @@
 """What a job's reports mean, and when it is due."""
 
 import asyncio
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
@@ -14,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.checker.assertions import judge as judge_assertions
-from services.checker.domain.known import Known, PushState
-from services.checker.domain.push import FAILED, NOT_DONE, NOT_ENDED, NOT_YET, Signal, judge, take
+from services.checker.domain.known import GAP_MS, Gap, Known, PushState
+from services.checker.domain.push import FAILED, NOT_DONE, NOT_ENDED, NOT_YET, UNHEARD, Signal, judge, take
 from services.checker.domain.target import Target
 from services.checker.probes.push import KIND, PushOptions, probe
 from shared.contracts.codes import Outcome
@@ -74,6 +76,48 @@ CASES: list[tuple[str, PushState | None, int, tuple[Outcome, str | None]]] = [
 def test_what_reports_mean(state: PushState | None, at: int, expected: tuple[Outcome, str | None]) -> None:
     """Mutants seen red: the grace left out; a start taken for a success; a late start excuses; reports from before creation count."""
     assert verdict(state, at) == expected
+
+
+GAPS: list[tuple[str, PushState | None, list[tuple[int, int]], int, tuple[Outcome, str | None]]] = [
+    ("due while nothing was heard", after(success(5 * S)), [(60, 200)], 201, (Outcome.UNKNOWN, UNHEARD)),
+    ("due anew after the gap, in time", after(success(5 * S)), [(60, 200)], 270, (Outcome.UNKNOWN, UNHEARD)),
+    ("due anew after the gap, too late", after(success(5 * S)), [(60, 200)], 271, (Outcome.FAILED, NOT_DONE)),
+    ("heard again", after(success(210 * S)), [(60, 200)], 271, HEALTHY),
+    ("heard again, and late since", after(success(210 * S)), [(60, 200)], 281, (Outcome.FAILED, NOT_DONE)),
+    ("late before the gap", after(success(5 * S)), [(76, 200)], 201, (Outcome.FAILED, NOT_DONE)),
+    ("the gap began as the grace ended", after(success(5 * S)), [(75, 200)], 201, (Outcome.UNKNOWN, UNHEARD)),
+    ("one gap after another", after(success(5 * S)), [(60, 200), (260, 300)], 370, (Outcome.UNKNOWN, UNHEARD)),
+    ("a gap that came too late for the next", after(success(5 * S)), [(60, 200), (271, 300)], 301, (Outcome.FAILED, NOT_DONE)),
+    ("the end of a run was not heard", after(success(5 * S), start(60 * S)), [(62, 200)], 201, (Outcome.UNKNOWN, UNHEARD)),
+    ("the run had been too long before", after(success(5 * S), start(60 * S)), [(71, 200)], 201, (Outcome.FAILED, NOT_ENDED)),
+    ("failed before the gap", after(fail(6 * S, 3)), [(60, 200)], 201, (Outcome.FAILED, "the job reported exit code 3")),
+    ("never heard of", None, [(60, 200)], 201, (Outcome.UNKNOWN, UNHEARD)),
+]
+
+
+@pytest.mark.parametrize(("state", "gaps", "at", "expected"), [case[1:] for case in GAPS], ids=[case[0] for case in GAPS])
+def test_nobody_is_late_who_could_not_be_heard(
+    state: PushState | None, gaps: list[tuple[int, int]], at: int, expected: tuple[Outcome, str | None]
+) -> None:
+    """Seconds. Seen red without gaps; mutants seen red: only the last gap counts; any gap excuses what was late before it."""
+    told = judge(
+        state,
+        created_ms=CREATED,
+        as_of_ms=CREATED + at * S,
+        grace_ms=GRACE,
+        next_due=lambda after: after + PERIOD,
+        gaps=[(CREATED + began * S, CREATED + ended * S) for began, ended in gaps],
+    )
+    assert (told.outcome, told.message) == expected
+
+
+def test_a_time_without_hearing_is_a_gap_and_a_start_is_none() -> None:
+    """Mutants seen red: the first moment after a start ends a gap; every moment does."""
+    known = Known()
+    for at in (NOW_MS, NOW_MS + GAP_MS, NOW_MS + 60_000, NOW_MS + 60_500):
+        known.hear(at)
+    assert list(known.gaps) == [(NOW_MS + GAP_MS, NOW_MS + 60_000)]
+    assert known.as_of_ms == NOW_MS + 60_500
 
 
 def test_reports_in_any_order_tell_the_same_but_for_the_duration() -> None:
@@ -165,9 +209,9 @@ NOW = datetime(2026, 5, 17, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 
 
-def probed(state: PushState | None, *, as_of_ms: int = NOW_MS, created_ms: int = 0) -> Any:  # noqa: ANN401  # a measurement, judged
+def probed(state: PushState | None, *, as_of_ms: int = NOW_MS, created_ms: int = 0, gaps: Iterable[Gap] = ()) -> Any:  # noqa: ANN401  # judged
     target = Target("job", "push", "push://job", 60_000, 5_000, PushOptions(period_s=600, grace_s=60), created_ms, 1)
-    known = Known(pushes={} if state is None else {"job": state}, as_of_ms=as_of_ms)
+    known = Known(pushes={} if state is None else {"job": state}, as_of_ms=as_of_ms, gaps=deque(gaps))
     tools: Any = SimpleNamespace(known=known, clock=lambda: NOW)
     return judge_assertions(asyncio.run(probe(target, tools)), target)
 
@@ -188,3 +232,9 @@ def test_what_is_not_known_now_is_unknown_and_no_job_is_late_before_it_was_looke
     stale = probed(late, as_of_ms=NOW_MS - 161_000)
     assert (stale.outcome, stale.error_message) == (Outcome.UNKNOWN, "not checked: what the job reported is not known now")
     assert probed(None, created_ms=NOW_MS).error_message == NOT_YET
+
+
+def test_a_check_excuses_who_was_due_in_a_gap() -> None:
+    """Seen red with the gaps not handed on."""
+    told = probed(PushState(succeeded_ms=NOW_MS - 661_000), gaps=[(NOW_MS - 100_000, NOW_MS - 50_000)])
+    assert (told.outcome, told.error_message) == (Outcome.UNKNOWN, UNHEARD)
