@@ -19,6 +19,7 @@ OURS = {*PRODUCT, "tests"}
 IMPORTED_AS = {
     "axe-playwright-python": "axe_playwright_python",
     "dnspython": "dns",
+    "fpdf2": "fpdf",
     "google-re2": "re2",
     "grpcio": "grpc",
     "grpcio-health-checking": "grpc_health",
@@ -104,6 +105,18 @@ def test_records_of_decisions_are_numbered_without_gap_and_say_what_was_decided(
     for path in records:
         text = path.read_text(encoding="utf-8")
         assert [title for title in ("## Decision", "## Why", "## What follows") if title not in text] == [], path.name
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere() -> None:
+    """Seen red with the pages on kinds, on assertions and on definitions linked from nowhere that a reader begins."""
+    docs = ROOT / "docs"
+    linked: set[Path] = set()
+    for page in (ROOT / "README.md", docs / "architecture.md"):
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        links = {page.parent / link.partition("#")[0] for link in re.findall(r"\]\(([^):]+)\)", text)}
+        assert {link for link in links if not link.exists()} == set()
+        linked |= {link.resolve() for link in links}
+    assert {page.name for page in docs.glob("*.md") if page.resolve() not in linked} == set()
 
 
 def test_the_readme_names_compose_services_commands_and_targets_that_exist() -> None:

@@ -77,6 +77,56 @@ WANTED = {
         "dry_run": {"const": True},
     },
 }
+MOMENT = {"type": "string", "format": "date-time"}
+SPAN = {"starts_at": MOMENT, "ends_at": MOMENT}
+PAST: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rules": (
+        "POST",
+        "/api/v1/services/watched/dry-run",
+        {
+            "from": MOMENT,
+            "to": MOMENT,
+            "failure_threshold": {"type": ["integer", "null"]},
+            "recovery_threshold": {"type": ["integer", "null"], "minimum": 1, "maximum": 10},
+            "quorum": {"enum": ["any", "majority", "all", "1", "99", None]},
+            "degraded_after_ms": {"type": ["integer", "null"], "minimum": 1},
+        },
+    ),
+    "correction": (
+        "POST",
+        "/api/v1/services/watched/corrections",
+        SPAN | {"state": {"enum": ["up", "degraded", "partial", "down", "unknown", "inactive"]}, "reason": {"type": "string"}},
+    ),
+    "promise": (
+        "PUT",
+        "/api/v1/sla/contracts/fuzz",
+        {
+            "name": {"type": "string"},
+            "target": {"enum": ["99.95", "100", "0.000001", "0", "abc"]},
+            "period": {"enum": ["month", "quarter", "rolling"]},
+            "rolling_days": {"type": "integer", "minimum": 1, "maximum": 400},
+            "time_zone": {"enum": ["UTC", "Asia/Seoul", "Europe/Berlin", "Nowhere"]},
+            "services": {"type": "array", "items": {"const": "watched"}},
+            "partial_share": {"enum": ["0", "0.3", "0.5", "1"]},
+            "count_maintenance": {"type": "boolean"},
+            "count_unknown": {"type": "boolean"},
+        },
+    ),
+    "exclusion": ("POST", "/api/v1/sla/contracts/fuzz/exclusions", SPAN | {"reason": {"type": "string"}}),
+    "maintenance": (
+        "POST",
+        "/api/v1/maintenances",
+        SPAN
+        | {"title": {"type": "string"}, "description": {"type": "string"}, "services": {"type": "array", "items": {"const": "watched"}}},
+    ),
+}
+NEEDED = {"rules": [], "promise": ["name", "target", "period", "services"]}
+
+
+def of_the_past(name: str) -> dict[str, Any]:
+    """Return the schema of a body about the past."""
+    properties = PAST[name][2]
+    return {"type": "object", "required": NEEDED.get(name, list(properties)), "properties": properties, "additionalProperties": False}
 
 
 def lifted(name: str, shape: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -91,7 +141,7 @@ def lifted(name: str, shape: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 def document() -> dict[str, Any]:
     """Return an OpenAPI document with an operation for each kind, and for what else takes a body."""
-    bodies: dict[str, Any] = {"calls": CALLS, "wanted": WANTED}
+    bodies: dict[str, Any] = {"calls": CALLS, "wanted": WANTED} | {name: of_the_past(name) for name in PAST}
     schemas: dict[str, Any] = {}
     for kind in KINDS.values():
         options, inner = lifted(kind.name, kind.schema)
@@ -145,10 +195,10 @@ class Sender:
         self.post("/api/v1/services/apply", {"definitions": [whole], "dry_run": True})
         self.post("/api/v1/services", whole)
 
-    def post(self, path: str, body: Any) -> None:  # noqa: ANN401  # anything
+    def post(self, path: str, body: Any, *, method: str = "POST") -> None:  # noqa: ANN401  # anything
         """Send a body, JSON or not."""
         content = body if isinstance(body, bytes) else json.dumps(body, default=repr).encode()
-        answer = self.http.post(path, content=content, headers={"content-type": "application/json"})
+        answer = self.http.request(method, path, content=content, headers={"content-type": "application/json"})
         self.statuses[path, answer.status_code] += 1
         assert answer.status_code < 500, (path, body, answer.text)
 
@@ -165,6 +215,9 @@ def fuzz(url: str, cookies: httpx.Cookies) -> Counter[tuple[str, int]]:
             for name, path in (("calls", "/api/v1/services/watched/response-times"), ("wanted", "/api/v1/services/apply")):
                 bodies = api[f"/{name}"]["POST"].as_strategy(generation_mode=mode)
                 search(bodies, lambda body, path=path: sender.post(path, body))  # type: ignore[misc]
+            for name, (method, path, _) in PAST.items():
+                bodies = api[f"/{name}"]["POST"].as_strategy(generation_mode=mode)
+                search(bodies, lambda body, path=path, method=method: sender.post(path, body, method=method))  # type: ignore[misc]
     return sender.statuses
 
 
@@ -185,3 +238,5 @@ async def test_no_body_finds_a_defect(
     assert statuses["/api/v1/checks/try", 200], "some definitions are sound"
     assert statuses["/api/v1/services", 201]
     assert statuses["/api/v1/services", 422]
+    assert statuses["/api/v1/services/watched/dry-run", 422]
+    assert statuses["/api/v1/sla/contracts/fuzz", 422]
