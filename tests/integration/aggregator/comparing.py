@@ -128,11 +128,10 @@ async def _uptime(pool: Pool, name: str, history: History, story: Story) -> Comp
     begin = history.definitions[0].since
     middle = figures.local_day(begin, story.zone) + timedelta(days=1)
     day = (figures.day_begins(middle, story.zone), figures.day_begins(middle + timedelta(days=1), story.zone))
+    windows = [window for window in ((begin, history.now), day) if window[1] <= history.now]  # what has not come yet is not known
     excluded = (Stay(begin + 20 * HOUR_MS, begin + 31 * HOUR_MS),)
     compared: Compared = []
-    for (start, end), partial, maintenance, unknown in product(
-        ((begin, history.now), day), ("0", "3/10", "1/2", "1"), (False, True), (False, True)
-    ):
+    for (start, end), partial, maintenance, unknown in product(windows, ("0", "3/10", "1/2", "1"), (False, True), (False, True)):
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             known = (await facts.load(conn, {name: start}, until=end))[name]
         found = account(

@@ -1,16 +1,25 @@
-"""The whole aggregator, on a real database, agrees with the reference (tests/reference) on what arrives in any order, twice and late."""
+"""The whole aggregator, on a real database, agrees with the reference (tests/reference) on what arrives in any order, twice and late.
+
+Seen red with confirmations counted in days or rollups, with repeats counted, with timelines not marked by the fold, with late minutes not
+marked, with bins not added up, with a turn one failure too late, and with a turn dated to the check that confirmed it.
+"""
 
 import os
 import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.integration.aggregator.comparing import differences
 from tests.integration.aggregator.playing import play, replicas
-from tests.reference.making import made
+from tests.reference.history import FAILED, HEALTHY, Check, Definition, History, ms_of
+from tests.reference.making import INTERVAL_MS, Step, Story, made
 from tests.servers import Database
 
-SEEDS = range(int(os.environ.get("SLA_TEST_SEEDS", "5")))
+SEEDS = sorted({*range(int(os.environ.get("SLA_TEST_SEEDS", "5"))), 26})
+"""26: a service that was off for a whole day, which seeds before it have not."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -18,5 +27,45 @@ async def test_every_number_is_the_references(database: Database, seed: int) -> 
     story = made(seed)
     async with replicas(database.url("aggregator")) as both:
         await play(story, both, random.Random(seed))
+        wrong = await differences(both.pools[1], story)
+    assert not wrong, "\n".join(wrong)
+
+
+BEGIN = ms_of(datetime(2026, 3, 10, 9, tzinfo=UTC))
+RULES = Definition(BEGIN, INTERVAL_MS, 1000, 3, 3)
+
+
+def told(letters: str, *, slot: int = 0) -> tuple[Check, ...]:
+    """Return a check for each letter from a slot on: h healthy, f failed."""
+    outcomes = {"h": HEALTHY, "f": FAILED}
+    return tuple(Check("eu", BEGIN + (slot + place) * INTERVAL_MS, outcomes[one], 10.0) for place, one in enumerate(letters))
+
+
+def by_hand(definitions: tuple[Definition, ...], *arriving: tuple[int, tuple[int, ...], tuple[Check, ...]]) -> Story:
+    """Return the story of one service; each step: when it is, after so many slots, which definitions come, then which checks."""
+    steps = [
+        Step(BEGIN + slot * INTERVAL_MS, tuple(("one", number) for number in numbers), (tuple(("one", check) for check in checks),))
+        for slot, numbers, checks in arriving
+    ]
+    checks = tuple(check for _, _, some in arriving for check in some)
+    return Story(ZoneInfo("UTC"), {"one": History(definitions, checks, steps[-1].now)}, steps)
+
+
+OFF = replace(RULES, since=BEGIN + 4 * INTERVAL_MS, watched=False)
+ON = replace(RULES, since=BEGIN + 8 * INTERVAL_MS)
+LATE_OFF = replace(RULES, since=BEGIN + 12 * INTERVAL_MS, watched=False)
+BY_HAND = {
+    "down, off, on, and up at once": by_hand(
+        (RULES, OFF, ON), (4, (0,), told("hfff")), (5, (1,), ()), (8, (2,), ()), (9, (), told("h", slot=8))
+    ),
+    "silent, and off before anybody said so": by_hand((RULES, LATE_OFF), (1, (0,), told("h")), (13, (1,), told("hh", slot=1))),
+}
+
+
+@pytest.mark.parametrize("story", BY_HAND.values(), ids=BY_HAND)
+async def test_pauses(database: Database, story: Story) -> None:
+    """Seen red without forgetting at a pause, and with a timeline that goes on through a silence that nobody declared."""
+    async with replicas(database.url("aggregator")) as both:
+        await play(story, both, random.Random(0))
         wrong = await differences(both.pools[1], story)
     assert not wrong, "\n".join(wrong)

@@ -1,6 +1,10 @@
 """The domain agrees with the reference (tests/reference) on any history: states, live status, days, uptime, percentiles.
 
-Seen red with each of the mistakes that MUTANTS of this docstring name:
+Seen red, in verdict, with a turn one failure too late, with `recovery` asked of the unknown, with a turn dated to its last failure, with
+one outcome lost when the window moves on, with `majority` at half, and with a slot that counts twice; in courses, with silence a
+millisecond early, with unknown time from the next outcome only, with pauses that end unnoticed, with regions that are not named, and with
+the rules of the first outcome; and with exclusions ignored, unknown time never down, corrections in reverse or cutting too much, 94 % as
+`po`, midnight read with fold=1, and percentiles two in a hundred too low.
 """
 
 import math
