@@ -154,16 +154,9 @@ async def start(settings: CheckerSettings, stack: AsyncExitStack, health: Health
     trials = Trials(tools, terms, settings.region, pool)
     subscribe_all(consumer, pool=pool, terms=terms, changed=changed, try_once=trials.try_once)
     await connected.enter_async_context(consuming(consumer))
+    heard = partial(hears, consumer)
     catalog = Catalog(
-        pool,
-        roster,
-        region=settings.region,
-        sealer=settings.sealer,
-        known=known,
-        memory=memory,
-        clock=utc_now,
-        woken=looking,
-        hears=partial(hears, consumer),
+        pool, roster, region=settings.region, sealer=settings.sealer, known=known, memory=memory, clock=utc_now, woken=looking, hears=heard
     )
     await enter(sharing(Leases(pool, region=settings.region, checker=memory.checker, holder=roster, clock=utc_now), health))
     await enter(background(health, "definitions", catalog.run))
