@@ -24,6 +24,7 @@ from shared.contracts.envelope import Event
 from shared.contracts.registry import decode, encode
 from shared.database import open_pool, transaction
 from shared.health import Health
+from shared.runtime import collect_rarely
 from tests import servers
 
 SERVICES = 1_000
@@ -113,6 +114,7 @@ async def measure(url: str, rounds: int, slots: int) -> tuple[list[float], list[
 
 def compare(rounds: int, slots: int) -> bool:
     """Measure, print, and say whether the goals were met."""
+    collect_rarely()  # as every service does
     run = servers.Run(servers.run_folder(f"bench-{secrets.token_hex(4)}"))
     try:
         server = run.server("postgresql")
