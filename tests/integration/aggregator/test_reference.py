@@ -41,22 +41,22 @@ def told(letters: str, *, slot: int = 0) -> tuple[Check, ...]:
     return tuple(Check("eu", BEGIN + (slot + place) * INTERVAL_MS, outcomes[one], 10.0) for place, one in enumerate(letters))
 
 
-def by_hand(definitions: tuple[Definition, ...], *arriving: tuple[int, tuple[int, ...], tuple[Check, ...]]) -> Story:
+def by_hand(definitions: tuple[Definition, ...], *arriving: tuple[float, tuple[int, ...], tuple[Check, ...]]) -> Story:
     """Return the story of one service; each step: when it is, after so many slots, which definitions come, then which checks."""
     steps = [
-        Step(BEGIN + slot * INTERVAL_MS, tuple(("one", number) for number in numbers), (tuple(("one", check) for check in checks),))
+        Step(BEGIN + int(slot * INTERVAL_MS), tuple(("one", number) for number in numbers), (tuple(("one", check) for check in checks),))
         for slot, numbers, checks in arriving
     ]
     checks = tuple(check for _, _, some in arriving for check in some)
     return Story(ZoneInfo("UTC"), {"one": History(definitions, checks, steps[-1].now)}, steps)
 
 
-OFF = replace(RULES, since=BEGIN + 4 * INTERVAL_MS, watched=False)
-ON = replace(RULES, since=BEGIN + 8 * INTERVAL_MS)
+OFF = replace(RULES, since=BEGIN + 7 * INTERVAL_MS // 2, watched=False)
+ON = replace(RULES, since=BEGIN + 9 * INTERVAL_MS // 2)
 LATE_OFF = replace(RULES, since=BEGIN + 12 * INTERVAL_MS, watched=False)
 BY_HAND = {
     "down, off, on, and up at once": by_hand(
-        (RULES, OFF, ON), (4, (0,), told("hfff")), (5, (1,), ()), (8, (2,), ()), (9, (), told("h", slot=8))
+        (RULES, OFF, ON), (3.2, (0,), told("hfff")), (3.5, (1,), ()), (4.5, (2,), ()), (5.2, (), told("h", slot=5))
     ),
     "silent, and off before anybody said so": by_hand((RULES, LATE_OFF), (1, (0,), told("h")), (13, (1,), told("hh", slot=1))),
 }
