@@ -1,7 +1,7 @@
 """SQL of the records: each check once in api_response_times, and each day in api_call_logs and uptime_records."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -111,12 +111,16 @@ def row(one: CheckResult, checker: str) -> tuple[object, ...]:
     )
 
 
-async def insert_checks(conn: Connection, checks: Sequence[tuple[CheckResult, str]]) -> set[UUID]:
-    """Store checks, each with the checker that measured it, and return the ids of those that were not there yet."""
+async def bring_checks(conn: Connection, checks: Iterable[tuple[CheckResult, str]]) -> None:
+    """Bring checks, each with the checker that measured it, beside the table, for `insert_checks` in the same transaction."""
     await conn.execute(SQL_MAKE_INCOMING)
     await conn.copy_records_to_table(INCOMING, records=[row(result, checker) for result, checker in checks], columns=COLUMNS)
-    stored = await conn.fetchval(SQL_INSERT_CHECKS, len(checks))
-    return {result.id for result, _ in checks} if stored is None else set(stored)
+
+
+async def insert_checks(conn: Connection, number: int) -> set[int] | None:
+    """Store the checks that were brought, so many; return the ids (as numbers) of those that were not there yet, None if all are new."""
+    stored = await conn.fetchval(SQL_INSERT_CHECKS, number)
+    return None if stored is None else {one.int for one in stored}
 
 
 async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:

@@ -9,15 +9,12 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.aggregator.domain.calendar import DAY_MS, day_of, day_window, to_ms
 from services.aggregator.sketch import GAMMA, LEAST_MS
 from shared.database import Connection
-
-if TYPE_CHECKING:
-    import asyncpg
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LATE = timedelta(seconds=10)
@@ -124,7 +121,7 @@ async def reopen(conn: Connection, service_id: str, start: datetime, end: dateti
 def late_minutes(checks: Iterable[tuple[str, datetime]], *, now: datetime) -> set[tuple[str, datetime]]:
     """Return the (service, minute) pairs of checks, by service and slot, whose minute may have been rolled up without them."""
     latest = now - LATE
-    return {(service_id, minute) for service_id, slot in checks if (minute := floor(slot, MINUTE)) + MINUTE < latest}
+    return {(service_id, minute) for service_id, slot in checks if slot < latest and (minute := floor(slot, MINUTE)) + MINUTE < latest}
 
 
 async def mark(conn: Connection, late: Iterable[tuple[str, datetime]]) -> None:
@@ -263,9 +260,11 @@ def moment(at_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=at_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One rollup row of a service, as reads add them up. Times in milliseconds, the sum in microseconds."""
+class Part(NamedTuple):
+    """One rollup row of a service, as reads add them up. Times in milliseconds, the sum in microseconds.
+
+    Its fields are the columns of `SQL_PARTS`. A tuple, as a read makes thousands of them.
+    """
 
     bucket: datetime
     healthy: int
@@ -278,6 +277,7 @@ class Part:
     max_ms: float | None
     keys: Sequence[int]
     counts: Sequence[int]
+    """Of responses in each of the bins `keys`."""
 
     @property
     def bins(self) -> Iterable[tuple[int, int]]:
@@ -291,20 +291,16 @@ select bucket, {COUNTS}, keys, counts from {{source}}
 _OF_ONE = "c.scheduled_at >= $1 and c.scheduled_at < $2 and c.service_id = $3 and ($4::text is null or c.region = $4)"
 # Served by api_response_times_by_service.
 SQL_FRESH = f"""
-with bins as ({_binned("date_bin('1 minute', c.scheduled_at, 'epoch')", "api_response_times c", _OF_ONE)})
-select bucket, {_ADDED}, {_BINS} from bins group by bucket order by bucket"""
+with bins as ({_binned("date_bin('1 minute', c.scheduled_at, 'epoch')", "api_response_times c", _OF_ONE)}),
+     minutes as (select bucket, {_ADDED}, {_BINS} from bins group by bucket)
+select bucket, {COUNTS}, coalesce(keys, array[]::integer[]), coalesce(counts, array[]::bigint[]) from minutes order by bucket"""
 
 
 async def parts(conn: Connection, table: str, service_id: str, start: datetime, end: datetime, *, region: str | None = None) -> list[Part]:
     """Return the rows of one of the three tables over a time, oldest first, a row for each bucket and region."""
-    return [_part(row) for row in await conn.fetch(SQL_PARTS.format(source=table), service_id, start, end, region)]
+    return [Part(*row) for row in await conn.fetch(SQL_PARTS.format(source=table), service_id, start, end, region)]
 
 
 async def fresh(conn: Connection, service_id: str, start: datetime, end: datetime, *, region: str | None = None) -> list[Part]:
     """Return minutes straight from the checks: those that are not rolled up yet."""
-    return [_part(row) for row in await conn.fetch(SQL_FRESH, start, end, service_id, region)]
-
-
-def _part(row: "asyncpg.Record") -> Part:
-    fields = dict(row)
-    return Part(**{**fields, "keys": fields["keys"] or [], "counts": fields["counts"] or []})
+    return [Part(*row) for row in await conn.fetch(SQL_FRESH, start, end, service_id, region)]

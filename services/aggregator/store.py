@@ -216,7 +216,8 @@ async def regions(conn: Connection, service_ids: Iterable[str]) -> dict[str, dic
         available = Course(Condition(row["base_condition"]), row["base_since"], row["base_streak"], row["base_streak_since"])
         well = Course(Condition(row["well_condition"]), row["well_since"], row["well_streak"], row["well_streak_since"])
         base, degraded = Standing(available, well), set(row["degraded_slots"])
-        window = tuple(Observation(slot, ok, slot in degraded) for slot, ok in zip(row["slots"], row["healthy"], strict=True))
+        slots = row["slots"]
+        window = tuple(map(Observation, slots, row["healthy"], map(degraded.__contains__, slots)))
         found[row["service_id"]][row["region"]] = Region(row["region"], base, row["base_slot"], window)
     return found
 

@@ -1,13 +1,14 @@
 """What the aggregator does, each in one transaction: lock, decide, save, append to the outbox."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from math import isfinite
 from zoneinfo import ZoneInfo
 
-from prometheus_client import Counter, Histogram
+import prometheus_client
+from prometheus_client import Histogram
 
 from services.aggregator import partitions, records, rollups, statuses, store, timelines
 from services.aggregator.domain.calendar import LocalDays
@@ -25,8 +26,10 @@ from shared.contracts.incidents import Incident
 from shared.contracts.services import ServiceDefinition
 from shared.database import Connection, Pool, transaction
 
-CHECKS = Counter("sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"])
-CALLS = Counter("sla_aggregator_reported_calls_total", "Reported calls, stored or repeated", ["what"])
+CHECKS = prometheus_client.Counter(
+    "sla_aggregator_checks_total", "Checks stored, by outcome; a repeated one is counted as repeated only", ["outcome"]
+)
+CALLS = prometheus_client.Counter("sla_aggregator_reported_calls_total", "Reported calls, stored or repeated", ["what"])
 FOLD_SECONDS = Histogram("sla_aggregator_fold_seconds", "Time of one transaction that folds results")
 AGE_SECONDS = Histogram(
     "sla_aggregator_check_age_seconds",
@@ -65,13 +68,14 @@ async def fold(
     Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
     serialization failure is transient, and the whole can be run again.
     """
-    given = {result.id: (result, batch.data.checker) for batch in batches for result in batch.data.results}
+    given = {result.id.int: (result, batch.data.checker) for batch in batches for result in batch.data.results}
     if not given:
         return Folded(0, 0, 0)
     with FOLD_SECONDS.time():
+        await records.bring_checks(conn, given.values())  # what needs no lock first
         services = await store.lock_services(conn, {result.service_id for result, _ in given.values()})
-        stored = await records.insert_checks(conn, list(given.values()))
-        fresh = [result for id_, (result, _) in given.items() if id_ in stored]
+        stored = await records.insert_checks(conn, len(given))
+        fresh = [result for id_, (result, _) in given.items() if stored is None or id_ in stored]
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
         await _add_to_days(conn, [one for one in known if one.attempt == 0], days)  # a confirmation tells of the same slot once more
         await rollups.mark(conn, rollups.late_minutes(((one.service_id, one.scheduled_at) for one in fresh), now=now))
@@ -83,8 +87,8 @@ async def fold(
 
 
 def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> None:
-    for outcome in Outcome:
-        CHECKS.labels(outcome.value).inc(sum(one.outcome is outcome for one in fresh))
+    for outcome, number in Counter(one.outcome.value for one in fresh).items():
+        CHECKS.labels(outcome).inc(number)
     CHECKS.labels("repeated").inc(repeated)
     if fresh:
         AGE_SECONDS.observe(max(0.0, (now - max(one.checked_at for one in fresh)).total_seconds()))
