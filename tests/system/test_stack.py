@@ -15,6 +15,7 @@ from infra.ops import servers, stack
 from infra.ops.ports import free_block, free_port
 from infra.ops.processes import POLL_S, ProcessId, alive
 from infra.ops.supervisor import read_state
+from shared import topology
 from tests.servers import run_folder
 
 SECOND_START_S = 20.0
@@ -77,7 +78,7 @@ def test_the_whole_life_of_a_stack(folder: Path) -> None:
     until(lambda: "mo" in statuses(address), within_s=20, what="the failing one is seen")
     run("demo", "face-compare", "ok")
     assert "checker" in run("stack", "status")
-    assert run("dead", "list").count(" 0\n") == 5
+    assert run("dead", "list").count(" 0\n") == len(topology.WORK_QUEUES)
 
     before = everything_that_runs(folder)
     run("stack", "down")
