@@ -64,7 +64,7 @@ async def test_dropping_gives_way_to_whoever_holds_the_rows(pool: Pool) -> None:
             began = time.monotonic()
             await pool.fetch("select from api_response_times limit 1")
             assert time.monotonic() - began < 0.2, "nobody waits for long behind the one that would drop"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # so that the looks last longer than one try to drop
         assert not dropping.done()
     assert await asyncio.wait_for(dropping, 10) == [f"api_response_times_2026_0{month}" for month in (2, 3, 4)]
 
