@@ -37,6 +37,8 @@ SERVICES_AT_ONCE = 100
 """Services whose facts are in memory at once; a contract over more is looked at alone."""
 PATIENCE = timedelta(minutes=5)
 """A window is judged so long after its end, and not while results of it wait to be told of: what is said then is never taken back."""
+RECENT = timedelta(minutes=1)
+"""What is younger and still to be computed keeps nothing back: where services flap, something always is."""
 
 SECONDS = Histogram("sla_aggregator_slas_seconds", "Time of one look at all SLA contracts", buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300))
 LOOKED_AT = Gauge(
@@ -64,7 +66,17 @@ SQL_NEXT_VERSIONS = """
 insert into sla_said (contract_id, version) values ($1, $2)
     on conflict (contract_id) do update set version = sla_said.version + excluded.version
 returning version"""
-SQL_UNSETTLED = "select service_id, min(from_slot) as since from timeline_dirty where service_id = any($1::text[]) group by service_id"
+# What is marked, and what was not heard for so long that it is about to be declared silent (store.SQL_FELL_SILENT, but whenever we began to
+# listen): until then its timeline goes on as it was. A mark of the last moments is no more than a turn that is being written.
+SQL_UNSETTLED = """
+select service_id, min(since) as since, bool_or(unsure) as unsure from (
+    select service_id, from_slot as since, from_slot < $3 as unsure from timeline_dirty where service_id = any($1::text[])
+     union all
+    select r.service_id, floor(extract(epoch from r.newest_at) * 1000)::bigint, true
+      from region_state r join service s on s.id = r.service_id
+     where r.service_id = any($1::text[]) and r.slots <> '{}' and s.version > 0 and s.is_active and s.removed_at is null
+       and r.newest_at + s.silent_after_ms * interval '1 millisecond' < $2) as waiting
+ group by service_id"""
 
 Service = tuple[str, str]
 """A contract and one of its services, by id."""
@@ -82,6 +94,8 @@ class Case:
     present: Judgement
     burns: Sequence[Burn]
     ended: Mapping[int, tuple[Window, Judgement]]
+    is_sure: bool
+    """Nothing of the contract waits to be computed or to be declared silent, so that the present may be spoken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +150,9 @@ async def look_at(
     `judge_until`: months and quarters that ended up to then are judged; None: none is now. `hurry`: even where results of them still
     wait to be told of, because the terms are about to change.
     """
-    to_judge = await _to_judge(conn, contracts, judge_until, hurry=hurry)
-    cases = await _cases(conn, contracts, to_judge, at=slot_of(now))
+    unsettled = await _unsettled(conn, contracts, now=now)
+    to_judge = _to_judge(contracts, judge_until, {} if hurry else unsettled)
+    cases = await _cases(conn, contracts, to_judge, unsettled, at=slot_of(now))
     states = await _states(conn, contracts, to_judge, at=slot_of(now))
     news = [*await _news(conn, cases, states, at=slot_of(now)), *_endings(contracts, states, at=slot_of(now))]
     said = await _say(conn, [one for one in news if one.step.told], now=now)
@@ -147,25 +162,40 @@ async def look_at(
     return said
 
 
-async def _to_judge(
-    conn: Connection, contracts: Sequence[Promise], judge_until: datetime | None, *, hurry: bool
-) -> dict[str, list[Window]]:
-    """Return the windows of each contract that ended and were not judged yet, oldest first."""
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """From which slot on a service's timeline waits to be computed, and whether that may change more than the last moments."""
+
+    since: int
+    unsure: bool
+
+
+async def _unsettled(conn: Connection, contracts: Iterable[Promise], *, now: datetime) -> dict[str, Unsettled]:
+    """Return the services whose timelines do not say yet what is known, or will be once they are declared silent.
+
+    After everything was switched off, an outage goes on in the timeline until its checks come again, or their silence is said.
+    """
+    services = list({service_id for one in contracts for service_id in one.contract.services})
+    rows = await conn.fetch(SQL_UNSETTLED, services, now, slot_of(now - RECENT))
+    return {row["service_id"]: Unsettled(row["since"], row["unsure"]) for row in rows}
+
+
+def _to_judge(contracts: Sequence[Promise], judge_until: datetime | None, unsettled: Mapping[str, Unsettled]) -> dict[str, list[Window]]:
+    """Return the windows of each contract that ended, were not judged yet and are settled, oldest first."""
     if judge_until is None:
         return {}
     until = slot_of(judge_until)
-    due = {one.contract.id: ended(one.terms, after=slot_of(one.judged_until), until=until) for one in contracts if not one.removed_at}
-    waiting = {service_id for one in contracts if due.get(one.contract.id) for service_id in one.contract.services}
-    if hurry or not waiting:
-        return due
-    unsettled = {row["service_id"]: row["since"] for row in await conn.fetch(SQL_UNSETTLED, list(waiting))}
+    due: dict[str, list[Window]] = {}
     for one in contracts:
-        oldest = min((unsettled[service_id] for service_id in one.contract.services if service_id in unsettled), default=until)
-        due[one.contract.id] = [window for window in due.get(one.contract.id, ()) if window.end <= oldest]
+        over = [] if one.removed_at else ended(one.terms, after=slot_of(one.judged_until), until=until)
+        oldest = min((unsettled[service_id].since for service_id in one.contract.services if service_id in unsettled), default=until)
+        due[one.contract.id] = [window for window in over if window.end <= oldest]
     return due
 
 
-async def _cases(conn: Connection, contracts: Iterable[Promise], to_judge: Mapping[str, list[Window]], *, at: int) -> list[Case]:
+async def _cases(
+    conn: Connection, contracts: Iterable[Promise], to_judge: Mapping[str, list[Window]], unsettled: Mapping[str, Unsettled], *, at: int
+) -> list[Case]:
     """Return every service of the contracts as each of them sees it: all facts are read at once, and reckoned with pauses for others."""
     present_ones = [one for one in contracts if not one.removed_at]
     since: dict[str, int] = {}
@@ -176,21 +206,22 @@ async def _cases(conn: Connection, contracts: Iterable[Promise], to_judge: Mappi
     plain: dict[str, list[Piece]] = {}
     cases = []
     for one in present_ones:
+        is_sure = not any(unsettled[service_id].unsure for service_id in one.contract.services if service_id in unsettled)
         for service_id in one.contract.services:
             if service_id not in plain:
                 plain[service_id] = known[service_id].pieces()
             pieces = known[service_id].pieces(one.exclusions) if one.contract.exclusions else plain[service_id]
             seen = View(one, service_id, pieces, known[service_id].maintenance_ids)
-            cases.append(_case(seen, to_judge.get(one.contract.id, ()), at=at))
+            cases.append(_case(seen, to_judge.get(one.contract.id, ()), at=at, is_sure=is_sure))
             await asyncio.sleep(0)
     return cases
 
 
-def _case(seen: View, to_judge: Iterable[Window], *, at: int) -> Case:
+def _case(seen: View, to_judge: Iterable[Window], *, at: int, is_sure: bool) -> Case:
     window = present(seen.promise.terms, at)
     past = {one.start: (one, standings.judged(seen, one, now=at)) for one in to_judge}
     present_one = standings.judged(seen, window, now=at)
-    return Case(seen.promise, seen.service_id, window, present_one, standings.burns(seen, now=at), past)
+    return Case(seen.promise, seen.service_id, window, present_one, standings.burns(seen, now=at), past, is_sure)
 
 
 async def _states(conn: Connection, contracts: Sequence[Promise], to_judge: Mapping[str, list[Window]], *, at: int) -> States:
@@ -219,6 +250,10 @@ async def _news(conn: Connection, cases: Sequence[Case], states: States, *, at: 
 
 
 def _findings(case: Case, rates: Iterable[BurnRate]) -> Iterator[Finding]:
+    for window, judgement in case.ended.values():
+        yield Finding(BREACHED, window.start, judgement.met is False, once=True, verdict=True)
+    if not case.is_sure:
+        return
     yield from (Finding(f"{BURN}{one.rule}", ALWAYS, one.alerting) for one in rates)
     now = case.present
     if standings.is_rolling(case.promise):
@@ -226,8 +261,6 @@ def _findings(case: Case, rates: Iterable[BurnRate]) -> Iterator[Finding]:
         yield Finding(BREACHED, ALWAYS, now.met is False)
     else:
         yield Finding(EXHAUSTED, case.window.start, now.budget.exhausted, once=True)
-    for window, judgement in case.ended.values():
-        yield Finding(BREACHED, window.start, judgement.met is False, once=True, verdict=True)
 
 
 def _endings(contracts: Iterable[Promise], states: States, *, at: int) -> Iterator[News]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.aggregator import alarms, promises, slas
+from services.aggregator import alarms, promises, replays, slas, usecases
 from shared import outbox
 from shared.contracts.codes import SlaPeriod
 from shared.contracts.envelope import Event
@@ -26,6 +26,7 @@ from tests.integration.aggregator.promised import (
     said,
     services,
 )
+from tests.integration.aggregator.story import batch, definition, fold, learn, results
 
 BEGAN = datetime(2025, 6, 1, tzinfo=UTC)
 MARCH, APRIL = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
@@ -221,3 +222,26 @@ async def test_a_thousand_contracts_are_looked_at_in_portions(pool: Pool) -> Non
     beside.cancel()
     print(f"3,000 standings: {took:.1f} s, {work:.1f} s of our own, others waited {1000 * max(held):.0f} ms at most")  # noqa: T201  # figures
     assert len(held) > 30, "others have their turn between the portions"
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_after_a_day_off_nothing_is_said_of_an_outage_that_seemed_to_go_on(pool: Pool, *, comes_back: bool) -> None:
+    """Seen red with contracts looked at while checks are overdue, and (`comes_back`) while the timeline waits to be computed."""
+    five, back = 5 * MINUTE, NOON + DAY
+    await learn(pool, definition("api", created_at=NOON - DAY).model_copy(update={"check_interval": 300_000}), now=NOON - DAY)
+    checks = [one for step, sign in enumerate("++++--") for one in results(sign, service_id="api", start=NOON + step * five)]
+    await fold(pool, batch(checks), now=NOON + 26 * MINUTE)
+    await replays.work(pool, now=NOON + 26 * MINUTE)
+    await put(pool, contract(target="50", period=ROLLING), now=NOON + 26 * MINUTE)
+    assert await look(pool, now=NOON + 27 * MINUTE) == 0
+    await replays.work(pool, now=back)
+    assert await look(pool, now=back + MINUTE) == 0
+    if comes_back:
+        await fold(pool, batch(results("+", service_id="api", start=back + five)), now=back + five)
+    else:
+        assert await usecases.declare_silent(pool, settled_since=back, now=back + 15 * MINUTE) == 1
+    assert await look(pool, now=back + 15 * MINUTE) == 0, "the timeline still waits to be computed"
+    await replays.work(pool, now=back + 15 * MINUTE)
+    assert await look(pool, now=back + 16 * MINUTE) == 0
+    assert await said(pool) == []
+    assert (await only(pool, now=back + 16 * MINUTE)).met
