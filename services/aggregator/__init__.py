@@ -15,7 +15,8 @@ Invariants
     A check counts once, however often and in whatever order it comes: days count only the raw rows that their transaction inserted.
     total_calls of a day = rows of that day's slots with a known outcome, without confirmations and reported calls.
     Each service has one open status interval; versions have no gap. Muting (domain/muting.py) changes no fact: a version that differs
-    only in it begins where the former did. What changes around a service is a row of recheck until it was judged again.
+    only in it begins where the former did. What changes around a service is a row of recheck until it was judged again;
+    definitions and incidents are rows of recheck_whole until the whole was counted again.
     The status does not depend on the order of arrival (domain/verdict.py). Replicas may come and go: what a decision rests on is
     locked in one order (services by id, then system_status).
     A row of timeline is never overwritten: what is no longer believed says until when it was. Nothing is computed again without its checks.

@@ -38,6 +38,8 @@ NAME = "aggregator"
 MIGRATIONS = Path(__file__).parent / "migrations"
 MINUTE_S = 60.0
 FOLLOW_S = 1.0
+GATHER_S = 0.1
+"""Time between two rounds of follow-ups: of thousands of changes in a row, many are then followed by one count of the whole."""
 TIMELINES_LOOK_S = 0.5
 
 log = logger(__name__)
@@ -100,6 +102,7 @@ async def follow_changes(wiring: Wiring) -> None:
                 raise
             log.warning("cannot follow changes now", reason=str(error))
             await asyncio.sleep(FOLLOW_S)
+        await asyncio.sleep(GATHER_S)
 
 
 def jobs(wiring: Wiring, keep: upkeep.Upkeep, *, silence_look_s: float) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:

@@ -35,6 +35,8 @@ SQL_ASK = "insert into recheck (service_id) select unnest($1::text[])"
 SQL_CLAIM = """
 delete from recheck
  where number in (select number from recheck order by number limit $1 for update skip locked) returning service_id"""
+SQL_ASK_WHOLE = "insert into recheck_whole default values"
+SQL_CLAIM_WHOLE = "delete from recheck_whole where number in (select number from recheck_whole for update skip locked)"
 
 SQL_MEET_WINDOW = """
 insert into maintenance_window (id, version, title, services, status, starts_at, ends_at, description, created_by, created_at)
@@ -108,6 +110,16 @@ async def ask_dependents(conn: Connection, service_id: str) -> None:
 async def claim(conn: Connection, *, limit: int) -> list[str]:
     """Take services that are to be judged again; they are asked for anew if the caller's transaction fails."""
     return [row["service_id"] for row in await conn.fetch(SQL_CLAIM, limit)]
+
+
+async def ask_whole(conn: Connection) -> None:
+    """Have the status of the whole brought up to date. A row for each who asks, so that nobody waits for another's."""
+    await conn.execute(SQL_ASK_WHOLE)
+
+
+async def claim_whole(conn: Connection) -> int:
+    """Take all that was asked of the whole; return how much. It is asked for anew if the caller's transaction fails."""
+    return int((await conn.execute(SQL_CLAIM_WHOLE)).removeprefix("DELETE "))
 
 
 async def save_window(conn: Connection, window: Maintenance) -> None:

@@ -129,8 +129,8 @@ def subscribe_events(wiring: Wiring) -> None:
 
     async def on_incident(event: Event[Any]) -> None:
         async with transaction(pool) as conn:
-            await usecases.count_incident(conn, str(event.id), event.data.incident, now=clock())
-        wiring.relay.wake()
+            await usecases.count_incident(conn, str(event.id), event.data.incident)
+        wiring.told()
 
     subscribe(
         wiring.consumer,
@@ -193,11 +193,13 @@ async def watch_silence(wiring: Wiring) -> int:
 
 
 async def follow_up(wiring: Wiring) -> int:
-    """Judge all services again that are to be; return how many were."""
+    """Judge all services again that are to be, then the whole; return how many services were."""
     wiring.moved.clear()
     total = 0
     while some := await followups.recheck(wiring.pool, now=wiring.clock(), flapping=wiring.flapping):
         total += some
+        wiring.relay.wake()
+    if await followups.recheck_whole(wiring.pool, now=wiring.clock()):
         wiring.relay.wake()
     return total
 

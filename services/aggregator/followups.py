@@ -1,4 +1,7 @@
-"""Statuses that change without a result of their own: a window began or ended, a dependency went down or came back, it calmed down."""
+"""Statuses that change without a result of their own: a window began or ended, a dependency went down or came back, it calmed down.
+
+And that of the whole, where definitions and incidents changed it.
+"""
 
 from datetime import datetime
 
@@ -33,3 +36,12 @@ async def recheck(pool: Pool, *, now: datetime, flapping: Flapping = USUAL) -> i
         if await statuses.judge(conn, services.values(), regions, now=now, flapping=flapping):
             await statuses.refresh_system(conn, now=now)
     return len(asked) + len(calmed)
+
+
+async def recheck_whole(pool: Pool, *, now: datetime) -> int:
+    """Bring the status of the whole up to date once for all changes that ask for it; return how many did."""
+    async with transaction(pool) as conn:
+        asked = await circumstances.claim_whole(conn)
+        if asked:
+            await statuses.refresh_system(conn, now=now)
+    return asked

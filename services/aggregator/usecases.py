@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import prometheus_client
 from prometheus_client import Histogram
 
-from services.aggregator import partitions, records, rollups, statuses, store, timelines
+from services.aggregator import circumstances, partitions, records, rollups, statuses, store, timelines
 from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Tally, tally
@@ -165,7 +165,10 @@ async def learn_service(
     now: datetime,
     flapping: Flapping = USUAL,
 ) -> None:
-    """Take over what a definition says, and conclude the status anew. What is older than what is known changes nothing."""
+    """Take over what a definition says, and conclude the status anew. What is older than what is known changes nothing.
+
+    The whole is brought up to date after the commit, by `followups.recheck_whole`.
+    """
     if not await inbox.claim(conn, event_id):
         return
     await store.introduce(conn, [definition.id])
@@ -179,7 +182,7 @@ async def learn_service(
     if before.version > 0 and before.is_watched != service.is_watched:
         await _forget_outcomes(conn, service.id, regions[service.id])
     await statuses.judge(conn, [service], regions, now=now, flapping=flapping)
-    await statuses.refresh_system(conn, now=now)
+    await circumstances.ask_whole(conn)  # of thousands of definitions, each would count all services
 
 
 async def _forget_outcomes(conn: Connection, service_id: str, regions: dict[str, Region]) -> None:
@@ -214,14 +217,14 @@ async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime, 
     return len(silent)
 
 
-async def count_incident(conn: Connection, event_id: str, incident: Incident, *, now: datetime) -> None:
-    """Keep the number of active incidents: by what each is, not by counting events, so that repeats and disorder change nothing."""
+async def count_incident(conn: Connection, event_id: str, incident: Incident) -> None:
+    """Note how an incident is, by which the active ones are counted soon: not by events, so that repeats and disorder change nothing."""
     if not await inbox.claim(conn, event_id):
         return
     await store.see_incident(
         conn, incident.id, version=incident.version, is_open=incident.resolved_at is None, started_at=incident.started_at
     )
-    await statuses.refresh_system(conn, now=now)
+    await circumstances.ask_whole(conn)
 
 
 async def make_partitions(conn: Connection, *, today: date, months_ahead: int = 2, days_ahead: int = 3) -> None:

@@ -162,6 +162,7 @@ async def _declare_silence(story: Story, both: Replicas, now: int) -> None:
         while await usecases.declare_silent(pool, settled_since=settled, now=moment_of(now)):
             pass
         await followups.recheck(pool, now=moment_of(now))
+        await followups.recheck_whole(pool, now=moment_of(now))
 
     await asyncio.gather(*(once(pool) for pool in both.pools))
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.aggregator import days, usecases
+from services.aggregator import days, followups, usecases
 from shared.contracts.codes import IncidentStatus, OverallStatus, Priority, Severity, Status
 from shared.contracts.commands import Overview, UptimeQuery
 from shared.contracts.incidents import Incident
@@ -106,12 +106,14 @@ async def test_ids_of_events_are_distinct_and_versions_have_no_gap(pool: Pool) -
         changes = await service_changes(pool, service)
         assert [one.version for one in changes] == list(range(1, len(changes) + 1))
         assert changes[-1].status is Status.OPERATIONAL
+    present = (await _overview(pool)).system
     whole = await system_changes(pool)
     assert [one.version for one in whole] == list(range(1, len(whole) + 1))
-    assert whole[-1].model_dump(mode="json") == (await _overview(pool)).system.model_dump(mode="json")
+    assert whole[-1].model_dump(mode="json") == present.model_dump(mode="json")
 
 
 async def _overview(pool: Pool) -> Overview:
+    await followups.recheck_whole(pool, now=at(50))
     async with transaction(pool) as conn:
         return await usecases.overview(conn)
 
@@ -200,6 +202,18 @@ async def test_the_whole_follows_services_and_incidents(pool: Pool) -> None:
     assert whole.message == "Of 3 services: 2 down."
 
 
+async def test_the_whole_is_counted_once_for_many_definitions_by_whichever_replica(pool: Pool) -> None:
+    """Seen red with the whole counted for each definition, and with notes that are not deleted."""
+    for number in range(20):
+        await learn(pool, definition(f"service-{number}"))
+    assert await system_changes(pool) == [], "not in the transactions of the definitions"
+
+    found = await asyncio.gather(*(followups.recheck_whole(pool, now=at(1)) for _ in range(3)))
+
+    assert (sum(found), await followups.recheck_whole(pool, now=at(2))) == (20, 0)
+    assert [(one.total_services, one.version) for one in await system_changes(pool)] == [(20, 1)]
+
+
 async def test_what_is_not_known_yet_is_not_called_operational(pool: Pool) -> None:
     """Seen red with a whole that counts services without data as nothing."""
     await learn(pool, definition())
@@ -229,7 +243,7 @@ async def test_active_incidents_are_counted_by_what_each_is(pool: Pool) -> None:
 
     async def hear(incident: Incident) -> int:
         async with transaction(pool) as conn:
-            await usecases.count_incident(conn, str(uuid4()), incident, now=at(10))
+            await usecases.count_incident(conn, str(uuid4()), incident)
         return (await _overview(pool)).system.active_incidents
 
     assert [await hear(incident) for incident in (one, one, other, ended, one, ended)] == [1, 1, 2, 1, 1, 1]
