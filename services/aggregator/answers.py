@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.aggregator import audits, corrections, slas
+from services.aggregator import audits, chronicle, corrections, slas
 from shared.clock import Clock
 from shared.contracts.base import Contract
 from shared.contracts.commands import (
@@ -16,6 +16,7 @@ from shared.contracts.commands import (
     SLA_REMOVE,
     SLA_REPORT,
     SLA_STANDING,
+    STATUS_HISTORY,
     TIMELINE_DRY_RUN,
     TIMELINE_READ,
     UPTIME_AUDIT,
@@ -39,6 +40,7 @@ from shared.contracts.history import (
     SlaReport,
     SlaReportQuery,
     SlaStandings,
+    StatusHistory,
     Timeline,
 )
 from shared.contracts.sla import Correction, SlaContract
@@ -53,6 +55,10 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
     async def timeline(params: Period) -> Timeline:
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             return await audits.read_timeline(conn, params, now=clock())
+
+    async def statuses(params: Period) -> StatusHistory:
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            return await chronicle.read(conn, params)
 
     async def audit(params: AuditQuery) -> Audit:
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
@@ -76,6 +82,7 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
 
     return {
         TIMELINE_READ: timeline,
+        STATUS_HISTORY: statuses,
         UPTIME_AUDIT: audit,
         TIMELINE_DRY_RUN: dry_run,
         CORRECTIONS_MAKE: correct,

@@ -33,6 +33,7 @@ from shared.contracts.history import (
     SlaReport,
     SlaReportQuery,
     SlaStandings,
+    StatusHistory,
     Timeline,
 )
 from shared.contracts.incidents import Incident
@@ -277,6 +278,7 @@ PUSH_SIGNAL = Method(CHECKER_RPC, "push.signal", PushSignal, Nothing)
 PUSH_RENEW_TOKEN = Method(CHECKER_RPC, "push.renew_token", ServiceRef, PushToken)
 SERVICES_REMOVE = Method(CHECKER_RPC, "services.remove", ServiceRef, Nothing)
 STATUS_OVERVIEW = Method(AGGREGATOR_RPC, "status.overview", Nothing, Overview)
+STATUS_HISTORY = Method(AGGREGATOR_RPC, "status.history", Period, StatusHistory)
 UPTIME_READ = Method(AGGREGATOR_RPC, "uptime.read", UptimeQuery, Uptime)
 INCIDENTS_LIST = Method(INCIDENTS_RPC, "incidents.list", IncidentQuery, Incidents)
 INCIDENTS_GET = Method(INCIDENTS_RPC, "incidents.get", IncidentRef, Incident)

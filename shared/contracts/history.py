@@ -6,9 +6,10 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.contracts.base import Contract, Timestamp
-from shared.contracts.codes import TimelineState
+from shared.contracts.codes import Status, TimelineState
 from shared.contracts.maintenance import Maintenance
 from shared.contracts.sla import Correction, SlaContract, SlaExclusion, SlaStanding, SlaWindow, StateInterval
+from shared.contracts.status import Evidence
 
 
 class Period(Contract):
@@ -87,6 +88,28 @@ class Timeline(Contract):
 
     service_id: str
     intervals: tuple[StateInterval, ...]
+
+
+class StatusInterval(Contract):
+    """One version of a service's status as it was told, and why. One that differs only in whom it alerts may have no length."""
+
+    version: int
+    status: Status
+    started_at: Timestamp = Field(description="The first check that said so, not the one that confirmed it")
+    ended_at: Timestamp | None = Field(description="Null: it is the present one")
+    detected_at: Timestamp = Field(description="When it was concluded and published")
+    degraded: bool
+    maintenance: UUID | None
+    flapping: bool
+    muted_by: str | None
+    evidence: Evidence
+
+
+class StatusHistory(Contract):
+    """The statuses of a service that touch a time, oldest first, uncut."""
+
+    service_id: str
+    intervals: tuple[StatusInterval, ...]
 
 
 class DryRunQuery(Contract):

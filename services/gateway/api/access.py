@@ -40,6 +40,7 @@ NEEDS: Mapping[tuple[str, str], Action] = {
     ("POST", "/api/v1/incidents/{incident_id}/updates"): Action.HANDLE_INCIDENTS,
     ("GET", "/api/v1/services/{service_id}/uptime/audit"): Action.READ,
     ("GET", "/api/v1/services/{service_id}/timeline"): Action.READ,
+    ("GET", "/api/v1/services/{service_id}/status/history"): Action.READ,
     ("GET", "/api/v1/services/{service_id}/response-times/series"): Action.READ,
     ("POST", "/api/v1/services/{service_id}/dry-run"): Action.READ,
     ("GET", "/api/v1/services/{service_id}/corrections"): Action.READ,

@@ -18,6 +18,7 @@ from shared.contracts.commands import (
     CORRECTIONS_MAKE,
     CORRECTIONS_REVOKE,
     SERIES_READ,
+    STATUS_HISTORY,
     TIMELINE_DRY_RUN,
     TIMELINE_READ,
     UPTIME_AUDIT,
@@ -75,6 +76,13 @@ async def read_timeline(parts: With, _who: Who, service_id: ServiceId, span: Yea
     """Return a service's states over a time, without gaps."""
     at = span.at(parts.clock())
     return as_json(await kept(parts, TIMELINE_READ, Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)))
+
+
+@router.get("/services/{service_id}/status/history")
+async def read_statuses(parts: With, _who: Who, service_id: ServiceId, span: Year) -> Response:
+    """Return the statuses of a service over a time as they were told, each with its evidence and when it was published."""
+    at = span.at(parts.clock())
+    return as_json(await kept(parts, STATUS_HISTORY, Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)))
 
 
 @router.get("/services/{service_id}/response-times/series")

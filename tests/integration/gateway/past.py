@@ -8,9 +8,10 @@ from uuid import UUID, uuid4, uuid5
 
 from shared.contracts import commands as ask
 from shared.contracts import history
-from shared.contracts.codes import MaintenanceStatus, SlaPeriod, TimelineState
+from shared.contracts.codes import MaintenanceStatus, SlaPeriod, Status, TimelineState
 from shared.contracts.maintenance import Maintenance
 from shared.contracts.sla import Correction, SlaContract, SlaExclusion, SlaStanding, SlaWindow, StateInterval
+from shared.contracts.status import Evidence
 from shared.rpc import Refused
 
 START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
@@ -175,6 +176,23 @@ class Past:
         self.asked.append(("timeline", query))
         return history.Timeline(service_id=query.service_id, intervals=intervals(1))
 
+    async def statuses(self, query: history.Period) -> history.StatusHistory:
+        self.asked.append(("statuses", query))
+        evidence = Evidence(reason="Down from eu-west.", regions_down=("eu-west",))
+        one = history.StatusInterval(
+            version=3,
+            status=Status.MAJOR_OUTAGE,
+            started_at=at(2),
+            ended_at=at(3),
+            detected_at=at(2, 0, 1),
+            degraded=False,
+            maintenance=None,
+            flapping=False,
+            muted_by=None,
+            evidence=evidence,
+        )
+        return history.StatusHistory(service_id=query.service_id, intervals=(one,))
+
     async def dry_run(self, query: history.DryRunQuery) -> history.DryRun:
         self.asked.append(("dry_run", query))
         return history.DryRun(
@@ -263,6 +281,7 @@ class Past:
             ask.AGGREGATOR_RPC: {
                 ask.UPTIME_AUDIT: self.audit,
                 ask.TIMELINE_READ: self.timeline,
+                ask.STATUS_HISTORY: self.statuses,
                 ask.TIMELINE_DRY_RUN: self.dry_run,
                 ask.SERIES_READ: self.series,
                 ask.CORRECTIONS_MAKE: self.make_correction,

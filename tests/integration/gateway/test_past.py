@@ -33,7 +33,7 @@ def asked(others: rig.World, what: str) -> list[Any]:
 
 
 async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_while(running: rig.Running, others: rig.World) -> None:
-    """Seen red with `as_of` not passed on, and without the cache."""
+    """Seen red with `as_of` not passed on, without the cache, and without the history of statuses."""
     async with rig.signed_in(running, Role.VIEWER) as http:
         for _ in range(3):
             params = MARCH | {"contract": "gold", "as_of": "2026-03-20T09:00:00+09:00"}
@@ -47,6 +47,9 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
         (period,) = asked(others, "timeline")
         assert period.ends_at - period.starts_at == timedelta(days=30)
         assert period.ends_at.second == 0
+        (status,) = (await http.get(f"{SERVICE}/status/history", params=MARCH)).json()["intervals"]
+        assert (status["detected_at"], status["evidence"]["regions_down"]) == ("2026-03-02T00:01:00.000Z", ["eu-west"])
+        assert [(one.starts_at, one.ends_at) for one in asked(others, "statuses")] == [(past.START, past.END)]
         series = await http.get(f"{SERVICE}/response-times/series", params=MARCH | {"region": "eu", "points": "500"})
         assert series.json()["whole"]["p99"] == 31.5
         assert asked(others, "series")[0].points == 500
@@ -66,6 +69,7 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
         ("uptime/audit", {"as_of": "yesterday"}, "as_of"),
         ("uptime/audit", {"contract": "\0"}, "contract"),
         ("timeline", {"to": "0001-01-01T00:00:00Z"}, "to"),
+        ("status/history", {"from": "2020-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"}, "from"),
         ("response-times/series", {"points": "501"}, "points"),
         ("response-times/series", {"from": "2020-01-01T00:00:00Z"}, "from"),
     ]
