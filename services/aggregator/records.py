@@ -183,7 +183,8 @@ async def load_days(conn: Connection, days: Sequence[ServiceDay]) -> dict[Servic
 
 async def save_days(conn: Connection, days: Mapping[ServiceDay, Tally]) -> None:
     """Save the counts of days, one statement for each table. Percentiles come from the rollups."""
-    services, dates, tallies = [service_id for service_id, _ in days], [day for _, day in days], list(days.values())
+    keys = sorted(days)  # the order in which `rollups.reopen` takes them, too
+    services, dates, tallies = [service_id for service_id, _ in keys], [day for _, day in keys], [days[one] for one in keys]
     total, ok, failed = [one.total for one in tallies], [one.successful for one in tallies], [one.failed for one in tallies]
     uptime, average = [uptime_percentage(one.successful, one.total) for one in tallies], [one.avg_ms for one in tallies]
     counts, sums = [one.response_count for one in tallies], [one.response_sum_us for one in tallies]

@@ -8,7 +8,7 @@ checks. Rolling up again gives the same rows, so neither restarts nor replicas n
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -99,23 +99,31 @@ SQL_DONE_UNTIL = "select resolution, done_until from rollup_progress"
 SQL_DONE = """
 insert into rollup_progress (resolution, done_until) values ($1, $2)
     on conflict (resolution) do update set done_until = excluded.done_until"""
+# Whoever is just closing a day of them is waited for: what it closes may be without what the caller changed. api_call_logs first and in
+# order, as folds do.
+SQL_HOLD = """
+select from api_call_logs join unnest($1::text[], $2::date[]) as asked (service_id, date) using (service_id, date)
+ order by service_id, date for no key update of api_call_logs"""
 SQL_REOPEN = """
-with asked as (select * from unnest($1::text[], $2::date[]) as given (service_id, date)),
-     logs as (update api_call_logs l set finalized_at = null from asked
-               where l.service_id = asked.service_id and l.date = asked.date and finalized_at is not null)
-update uptime_records u set finalized_at = null from asked
- where u.service_id = asked.service_id and u.date = asked.date and finalized_at is not null"""
-
-
-# Whole days around it: closing a day again that did not change gives the same record.
-SQL_REOPEN_SPAN = """
-with logs as (update api_call_logs set finalized_at = null where service_id = $1 and date between $2 and $3 and finalized_at is not null)
-update uptime_records set finalized_at = null where service_id = $1 and date between $2 and $3 and finalized_at is not null"""
+update {table} t set finalized_at = null from unnest($1::text[], $2::date[]) as asked (service_id, date)
+ where t.service_id = asked.service_id and t.date = asked.date and finalized_at is not null"""
 
 
 async def reopen(conn: Connection, service_id: str, start: datetime, end: datetime) -> None:
-    """Have the days around a time closed again, as their downtime changed."""
-    await conn.execute(SQL_REOPEN_SPAN, service_id, start.date() - DAY, end.date() + DAY)
+    """Have the days around a time closed again, as their downtime changed.
+
+    Whole days around it: closing a day again that did not change gives the same record. In the transaction that changed it.
+    """
+    first = start.date() - DAY
+    await reopen_days(conn, [(service_id, first + step * DAY) for step in range((end.date() + DAY - first).days + 1)])
+
+
+async def reopen_days(conn: Connection, days: Collection[tuple[str, date]]) -> None:
+    """Have days of services closed again. In the transaction that changed what they are closed with."""
+    asked = [service_id for service_id, _ in days], [day for _, day in days]
+    await conn.execute(SQL_HOLD, *asked)
+    for table in ("api_call_logs", "uptime_records"):
+        await conn.execute(SQL_REOPEN.format(table=table), *asked)
 
 
 def late_minutes(checks: Iterable[tuple[str, datetime]], *, now: datetime) -> set[tuple[str, datetime]]:
@@ -161,10 +169,13 @@ async def set_done(conn: Connection, resolution: str, until: datetime) -> None:
     await conn.execute(SQL_DONE, resolution, until)
 
 
-async def advance(conn: Connection, *, now: datetime, zone: ZoneInfo) -> bool:
-    """Roll up what is over and was not yet; return whether more is to be done at once. Needs a transaction; one replica works at a time."""
+async def advance(conn: Connection, *, now: datetime, zone: ZoneInfo) -> bool | None:
+    """Roll up what is over and was not yet; return whether more is to be done at once, None if another replica is at it.
+
+    Needs a transaction; one replica works at a time.
+    """
     if not await conn.fetchval(SQL_ONE_AT_A_TIME):
-        return False
+        return None
     running_since: datetime = await conn.fetchval(SQL_RUNNING_SINCE)
     until = floor(min(now, running_since) - SETTLED, MINUTE)
     before = await _begun(conn, now, zone)
@@ -245,7 +256,7 @@ async def repeat(conn: Connection, *, limit: int, zone: ZoneInfo, kept_since: da
     await _roll_again(conn, "rollup_hour", hours)
     await _roll_again(conn, "rollup_day", {(service_id, moment(one.start), moment(one.end)) for service_id, one in windows})
     if days:
-        await conn.execute(SQL_REOPEN, [service_id for service_id, _ in days], [day for _, day in days])
+        await reopen_days(conn, days)
     return len(claimed)
 
 
