@@ -29,6 +29,7 @@ from services.checker.spool import Spool
 from shared.clock import utc_now
 from shared.health import Health
 from shared.messaging import open_publisher
+from shared.runtime import collect_rarely
 from tests.waiting import until
 
 HTTPX_AT_ONCE = 20
@@ -57,6 +58,7 @@ modules:
 async def checker(url: str, ca_file: str, broker_url: str, rate: int, seconds: float) -> dict[str, float]:
     """Run the whole checker: `rate` services, each checked once a second; only checks that the broker confirmed are counted."""
     allow_many_files()
+    collect_rarely()  # as every service does
     health = Health("bench")
     values = {"database_url": "postgresql://unused", "broker_url": broker_url, "ca_file": ca_file}
     # All services are on one host here, which is to be no measure of how many a host may have to bear.
