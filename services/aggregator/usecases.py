@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from math import isfinite
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from services.aggregator.domain.verdict import Observation, Region, observe, sil
 from services.aggregator.store import Service
 from shared import inbox
 from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckResult
-from shared.contracts.codes import Outcome
+from shared.contracts.codes import ErrorType, Outcome
 from shared.contracts.commands import Overview
 from shared.contracts.envelope import Event
 from shared.contracts.incidents import Incident
@@ -37,6 +37,8 @@ AGE_SECONDS = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600),
 )
 UTC_DAYS = LocalDays(ZoneInfo("UTC"))
+AHEAD = timedelta(minutes=5)
+"""A result of a slot farther ahead than this comes from a clock that is wrong: stored, but it tells nothing of the service."""
 SILENT_AT_ONCE = 500
 """Most regions declared silent in one transaction, so that a great silence does not lock everything for long."""
 
@@ -68,7 +70,7 @@ async def fold(
     Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
     serialization failure is transient, and the whole can be run again.
     """
-    given = {result.id.int: (result, batch.data.checker) for batch in batches for result in batch.data.results}
+    given = {one.id.int: (_credible(one, now=now), batch.data.checker) for batch in batches for one in batch.data.results}
     if not given:
         return Folded(0, 0, 0)
     with FOLD_SECONDS.time():
@@ -84,6 +86,15 @@ async def fold(
             await statuses.refresh_system(conn, now=now)
     _count(fresh, repeated=len(given) - len(fresh), now=now)
     return Folded(len(fresh), len(given) - len(fresh), changed)
+
+
+def _credible(one: CheckResult, *, now: datetime) -> CheckResult:
+    """Return a result, or one of unknown outcome in its place: were one from the future believed, all that come before it would be late."""
+    if one.scheduled_at <= now + AHEAD:
+        return one
+    message = f"not counted: the checker's clock was more than {AHEAD // timedelta(minutes=1)} minutes ahead"
+    changes = {"outcome": Outcome.UNKNOWN, "response_time_ms": None, "error_type": ErrorType.UNKNOWN, "error_message": message}
+    return one.model_copy(update=changes)
 
 
 def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> None:

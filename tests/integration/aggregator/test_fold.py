@@ -4,12 +4,12 @@ import asyncio
 import random
 from datetime import date, timedelta
 
-from services.aggregator import partitions
+from services.aggregator import partitions, usecases
 from services.aggregator.domain.day import Tally, tally
 from shared.contracts.checks import CheckResult
-from shared.contracts.codes import Outcome
+from shared.contracts.codes import Outcome, Status
 from shared.database import Pool, transaction
-from tests.integration.aggregator.story import START, at, batch, definition, fold, learn, numbers, results, said, see
+from tests.integration.aggregator.story import START, at, batch, definition, fold, learn, numbers, results, said, see, service_changes
 
 SERVICES = [f"service-{number}" for number in range(8)]
 
@@ -150,3 +150,18 @@ async def test_partitions_are_made_once_and_take_over_what_came_before_them(pool
     assert await pool.fetchval("select count(*) from api_response_times_default") == 0
     assert await pool.fetchval("select count(*) from api_response_times_2026_03") == 2
     assert (await see(pool, "++")).repeated == 2, "what was moved is still known"
+
+
+async def test_a_result_from_the_future_is_stored_and_tells_nothing(pool: Pool) -> None:
+    """Seen red with results believed whatever their slot: the service was operational for ever, and no result after it was news."""
+    await learn(pool, definition())
+    await see(pool, "+++++")
+    ahead = results("--+", start=at(6) + usecases.AHEAD)
+    folded = await fold(pool, batch(ahead), now=at(6))
+    assert (folded.stored, folded.changed) == (3, 0)
+    outcomes = await pool.fetch("select outcome, error_message is not null as why from api_response_times where scheduled_at > $1", at(10))
+    assert [tuple(one) for one in outcomes] == [("failed", True), ("unknown", True), ("unknown", True)], "up to five minutes are believed"
+    assert await pool.fetchval("select sum(total_checks) from uptime_records") == 6
+    await see(pool, "--", first=200)
+    assert (await service_changes(pool))[-1].status is Status.MAJOR_OUTAGE
+    assert await usecases.declare_silent(pool, settled_since=START, now=at(6000)) == 1
