@@ -61,7 +61,7 @@ async def judge(
         said = before.said if before else Alerting()
         moved = before is None or _what(verdict_) != (before.status, before.down, before.degraded)
         alerting = muting.alerting(verdict_.status, said, around[service.id], flapping, moved=moved)
-        if before is None or moved:
+        if before is None or moved or verdict_.silent != before.silent:  # which regions are heard is told, and alerts nobody anew
             facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), await _evidence(conn, service, verdict_, before))
         elif alerting != said:
             facts = Facts(before.status, before.since, await store.evidence_of(conn, service.id, before.version))

@@ -121,7 +121,8 @@ select now_.service_id, now_.version, now_.status, now_.started_at, now_.detecte
 SQL_CURRENT = """
 select service_id, version, status, started_at, maintenance, flapping, muted_by, confirmed_at,
        array(select jsonb_array_elements_text(evidence -> 'regions_down')) as down,
-       array(select jsonb_array_elements_text(evidence -> 'regions_degraded')) as degraded
+       array(select jsonb_array_elements_text(evidence -> 'regions_degraded')) as degraded,
+       array(select jsonb_array_elements_text(evidence -> 'regions_silent')) as silent
   from status_interval where ended_at is null and service_id = any($1::text[])"""
 
 SQL_EVIDENCE = "select evidence from status_interval where service_id = $1 and version = $2"
@@ -269,6 +270,7 @@ class Current:
     since: datetime
     down: tuple[str, ...]
     degraded: tuple[str, ...]
+    silent: tuple[str, ...]
     confirmed_at: datetime | None
     said: Alerting
 
@@ -283,6 +285,7 @@ async def current_statuses(conn: Connection, service_ids: Sequence[str]) -> dict
             row["started_at"],
             tuple(row["down"]),
             tuple(row["degraded"]),
+            tuple(row["silent"]),
             row["confirmed_at"],
             Alerting(row["maintenance"], row["flapping"], row["muted_by"]),
         )

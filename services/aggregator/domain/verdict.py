@@ -11,7 +11,8 @@ that 24 newer ones of its region came before it; such a one is counted in the da
 - A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
 - Where a service names its regions, only those are judged; the caller leaves out the others.
 - The service is down (`mo`) when as many regions are down as its quorum asks for, of those with data; partly down (`po`) with fewer, or
-  with a degraded one. What disagrees stays named: another set of regions down or degraded is another verdict, with a beginning of its own.
+  with a degraded one. What disagrees stays named: another set of regions down, degraded or silent is another verdict, with a beginning of
+  its own.
 
 Slots are milliseconds since 1970, UTC.
 """

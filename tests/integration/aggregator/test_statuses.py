@@ -155,6 +155,23 @@ async def test_one_silent_region_leaves_the_judgement_to_the_others(pool: Pool) 
     assert (change.status, change.evidence.regions_silent, change.evidence.regions_up) == (Status.OPERATIONAL, ("us",), ("eu",))
 
 
+async def test_a_region_that_falls_silent_is_told_though_the_status_stays_and_told_again_when_it_is_back(pool: Pool) -> None:
+    """Seen red with a verdict that is the same whichever regions are silent."""
+    await learn(pool, definition())
+    await see(pool, "++++++")
+    await see(pool, "++", region="us")
+    assert await declare_silent(pool, 6.5) == 1
+
+    await see(pool, "++", first=6, region="us")
+
+    told = [(one.status, one.since, one.evidence.regions_silent, one.muted_by) for one in await service_changes(pool)]
+    assert told[-3:] == [
+        (Status.OPERATIONAL, START, (), None),
+        (Status.OPERATIONAL, at(2), ("us",), None),
+        (Status.OPERATIONAL, at(6), (), None),
+    ]
+
+
 async def test_a_removed_service_is_empty_its_history_stays_and_its_id_may_come_back(pool: Pool) -> None:
     await learn(pool, definition())
     await see(pool, "+--")
