@@ -77,7 +77,7 @@ async def keep_timelines(pool: Pool, *, clock: Clock) -> None:
     """Compute timelines again that may have changed, for ever; while the database is away, later."""
     while True:
         try:
-            done = await replays.work(pool, now=clock())
+            done = await replays.work(pool, clock=clock)
         except Exception as error:
             if not is_transient(error):
                 raise

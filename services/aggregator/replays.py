@@ -7,7 +7,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from prometheus_client import Counter, Histogram
 
@@ -17,6 +16,7 @@ from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combi
 from services.aggregator.domain.verdict import Observation
 from services.aggregator.store import moment, slot_of
 from services.aggregator.timelines import Claim
+from shared.clock import Clock
 from shared.contracts.codes import Outcome
 from shared.database import Connection, Pool, transaction
 
@@ -101,17 +101,17 @@ async def silent_regions(conn: Connection, service_id: str) -> dict[str, bool]:
     return {row["region"]: row["silent"] for row in await conn.fetch(SQL_REGIONS, service_id)}
 
 
-async def work(pool: Pool, *, now: datetime, limit: int = AT_ONCE) -> int:
+async def work(pool: Pool, *, clock: Clock, limit: int = AT_ONCE) -> int:
     """Compute the timelines that are waiting, at most `limit`; return how many were. Replicas share them."""
     async with pool.acquire() as conn:
-        services = await timelines.waiting(conn, now=now, limit=limit)
+        services = await timelines.waiting(conn, now=clock(), limit=limit)
     done = 0
     for service_id in services:
         async with transaction(pool) as conn:
             claim = await timelines.claim(conn, service_id)
             if claim is not None:
                 with SECONDS.time():
-                    await advance(conn, claim, now=now)
+                    await advance(conn, claim, clock=clock)
                 done += 1
     return done
 
@@ -146,8 +146,9 @@ async def _floor(conn: Connection, service_id: str) -> int | None:
     return slot_of(oldest)
 
 
-async def advance(conn: Connection, claim: Claim, *, now: datetime) -> None:
+async def advance(conn: Connection, claim: Claim, *, clock: Clock) -> None:
     """Bring one service's timeline up to what is stored now. What lies before the oldest months of checks stays as it was published."""
+    now = clock()
     service_id, now_ms = claim.service_id, slot_of(now)
     await timelines.be_due(conn, service_id, now=now)
     rules = await timelines.rules(conn, service_id)
@@ -169,7 +170,8 @@ async def advance(conn: Connection, claim: Claim, *, now: datetime) -> None:
     stages = await asyncio.to_thread(combined, regions, rules, start=begin.start, until=until)
     published, known_from = await timelines.believed(conn, service_id, since=begin.start)
     gone, new = amended(published, rows(stages), since=begin.start)
-    await timelines.publish(conn, service_id, gone, new, now=max(now, known_from or now))
+    known_now = clock()  # not when computing began: who asked meanwhile was told what was believed until now
+    await timelines.publish(conn, service_id, gone, new, now=max(known_now, known_from or known_now))
     made = {region: (track.begin, track.checkpoints) for region, track in found.items()}
     await timelines.save_checkpoints(conn, service_id, made, now_ms=now_ms)
     if claim.from_slot is None:

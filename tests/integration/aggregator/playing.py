@@ -171,7 +171,7 @@ async def timelines_worked(_story: Story, both: Replicas, now: datetime) -> None
     """Both replicas compute timelines until nothing is waiting."""
 
     async def once(pool: Pool) -> None:
-        while await replays.work(pool, now=now):
+        while await replays.work(pool, clock=lambda: now):
             pass
 
     await asyncio.gather(*(once(pool) for pool in both.pools))

@@ -231,17 +231,17 @@ async def test_after_a_day_off_nothing_is_said_of_an_outage_that_seemed_to_go_on
     await learn(pool, definition("api", created_at=NOON - DAY).model_copy(update={"check_interval": 300_000}), now=NOON - DAY)
     checks = [one for step, sign in enumerate("++++--") for one in results(sign, service_id="api", start=NOON + step * five)]
     await fold(pool, batch(checks), now=NOON + 26 * MINUTE)
-    await replays.work(pool, now=NOON + 26 * MINUTE)
+    await replays.work(pool, clock=lambda: NOON + 26 * MINUTE)
     await put(pool, contract(target="50", period=ROLLING), now=NOON + 26 * MINUTE)
     assert await look(pool, now=NOON + 27 * MINUTE) == 0
-    await replays.work(pool, now=back)
+    await replays.work(pool, clock=lambda: back)
     assert await look(pool, now=back + MINUTE) == 0
     if comes_back:
         await fold(pool, batch(results("+", service_id="api", start=back + five)), now=back + five)
     else:
         assert await usecases.declare_silent(pool, settled_since=back, now=back + 15 * MINUTE) == 1
     assert await look(pool, now=back + 15 * MINUTE) == 0, "the timeline still waits to be computed"
-    await replays.work(pool, now=back + 15 * MINUTE)
+    await replays.work(pool, clock=lambda: back + 15 * MINUTE)
     assert await look(pool, now=back + 16 * MINUTE) == 0
     assert await said(pool) == []
     assert (await only(pool, now=back + 16 * MINUTE)).met

@@ -76,7 +76,7 @@ def slot(moment: object) -> float:
 
 
 async def work(pool: Pool, now: float) -> None:
-    while await replays.work(pool, now=at(now)):
+    while await replays.work(pool, clock=lambda: at(now)):
         pass
 
 
@@ -222,6 +222,34 @@ async def test_a_timeline_goes_on_where_nothing_ended_it(pool: Pool) -> None:
     assert plain((await timeline(pool, 15, 200, now=20)).intervals) == [("up", 15, None)]
     assert plain((await timeline(pool, -5, 3, now=20)).intervals) == [("inactive", -5, 0), ("up", 0, 3)]
     assert plain((await timeline(pool, 9, 12, now=20)).intervals) == [("up", 9, 10), ("partial", 10, 12)]
+
+
+async def test_a_timeline_names_the_maintenance_over_it_and_hides_nothing(pool: Pool) -> None:
+    """Seen red without the windows, with the first of two windows named, cut where nothing changes, and with a cancelled one named."""
+    await watched(pool)
+    inner, early, off = (UUID(int=number) for number in (1, 2, 3))
+    async with transaction(pool) as conn:
+        await circumstances.save_window(conn, window())
+        await circumstances.save_window(conn, window(id=inner, starts_at=at(7), ends_at=at(8)))
+        await circumstances.save_window(conn, window(id=early, starts_at=at(-3), ends_at=at(5.5)))
+        await circumstances.save_window(conn, window(id=off, starts_at=at(1), ends_at=at(15), status=MaintenanceStatus.CANCELLED))
+        await circumstances.save_window(conn, window(id=UUID(int=4), services=("other",)))
+    told = (await timeline(pool, 0, 30, now=20)).intervals
+    assert [(*times, one.maintenance) for times, one in zip(plain(told), told, strict=True)] == [
+        ("up", 0, 4, early),
+        ("down", 4, 5, early),
+        ("down", 5, 6, WINDOW),
+        ("up", 6, 7, WINDOW),
+        ("up", 7, 8, inner),
+        ("up", 8, 9, WINDOW),
+        ("up", 9, 10, None),
+        ("partial", 10, 13, None),
+        ("up", 13, None, None),
+    ]
+    assert [one.regions_down for one in told[1:3]] == [("eu", "us")] * 2
+    found = await audit(pool)
+    assert len(found.intervals) == 5, "audits tell states and windows apart"
+    assert {one.maintenance for one in found.intervals} == {None}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def watched(pool: Pool) -> None:
     """A service that was down in its slots 2 and 3."""
     await learn(pool, definition())
     await see(pool, "++--++++")
-    await replays.work(pool, now=at(8))
+    await replays.work(pool, clock=lambda: at(8))
 
 
 async def audit(pool: Pool, *, as_of: float | None = None) -> Audit:

@@ -7,6 +7,7 @@ floor of dropped months ignored, with unknown time before silence is declared, w
 
 import random
 from datetime import datetime, timedelta
+from itertools import count
 
 import pytest
 
@@ -27,7 +28,7 @@ FAR = 4_000_000_000_000
 async def work(pool: Pool, now: datetime) -> int:
     """Compute until nothing is waiting any more; return how often."""
     total = 0
-    while done := await replays.work(pool, now=now):
+    while done := await replays.work(pool, clock=lambda: now):
         total += done
     return total
 
@@ -343,8 +344,19 @@ async def die_at_work(pool: Pool) -> None:
         assert claim is not None
         async with transaction(pool) as other:
             assert await timelines.claim(other, SERVICE) is None
-        await replays.advance(conn, claim, now=at(4))
+        await replays.advance(conn, claim, clock=lambda: at(4))
         raise InterruptedError
+
+
+async def test_what_is_published_is_known_from_when_it_is_published(pool: Pool) -> None:
+    """Seen red with the clock read once for each service, before it is computed."""
+    for number in range(3):
+        await learn(pool, definition(f"service-{number}"))
+        await see(pool, "++--", service_id=f"service-{number}")
+    ticks = count(10)
+    assert await replays.work(pool, clock=lambda: at(next(ticks))) == 3
+    rows = await pool.fetch("select distinct known_from from timeline order by known_from")
+    assert [one["known_from"] for one in rows] == [at(12), at(14), at(16)]
 
 
 async def test_a_turn_reaches_back_behind_what_was_computed_already(pool: Pool) -> None:
