@@ -57,11 +57,11 @@ class Promise(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200)
-    target: str = Field(max_length=12, pattern=r"^[0-9]{1,3}(\.[0-9]{1,6})?$")
+    target: str = Field(max_length=12, pattern=r"^[0-9]{1,3}(\.[0-9]{1,4})?$")
     period: SlaPeriod
     rolling_days: int = Field(default=30, ge=1, le=366)
     time_zone: str = Field(default="UTC", max_length=100)
-    services: tuple[str, ...] = Field(min_length=1, max_length=500)
+    services: tuple[str, ...] = Field(min_length=1, max_length=1000)
     partial_share: Literal["0", "0.3", "0.5", "1"] = "0.3"
     count_maintenance: StrictBool = False
     count_unknown: StrictBool = False
