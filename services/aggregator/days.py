@@ -14,7 +14,7 @@ from asyncpg import Record
 
 from services.aggregator import records, rollups, series, sketch, store
 from services.aggregator.domain.calendar import Window, bounds, day_of, day_window, to_ms
-from services.aggregator.domain.day import Span, empty, minutes_within, uptime_percentage
+from services.aggregator.domain.day import Span, empty, uptime_percentage
 from services.aggregator.domain.timeline import Correction, Interval, State, corrected
 from services.aggregator.rollups import DAY
 from services.aggregator.store import Service
@@ -80,7 +80,6 @@ async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime, zo
     first = last - timedelta(days=query.days - 1)
     recorded = await records.read_days(conn, service.id, first=first, last=last)
     start, end = bounds(first, zone)[0], bounds(last, zone)[1]
-    outages = await records.spans(conn, service.id, Status.MAJOR_OUTAGE, start, end)
     inactive = await records.spans(conn, service.id, Status.EMPTY, start, end)
     days = []
     for day in (first + timedelta(days=step) for step in range(query.days)):
@@ -91,10 +90,15 @@ async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime, zo
             days.append(found.day)
         else:
             live = await _live(conn, service.id, bounds(day, zone)) if today - day <= timedelta(days=1) else {}
-            downtime = minutes_within(outages, *bounds(day, zone), now=now)
-            days.append(found.day.model_copy(update={"total_downtime_minutes": downtime, **live}))
+            days.append(found.day.model_copy(update={"total_downtime_minutes": await _down(conn, service.id, day, now, zone), **live}))
     percentage = uptime_percentage(sum(one.successful_checks for one in days), sum(one.total_checks for one in days))
     return Uptime(service_id=service.id, uptime_percentage=None if percentage is None else float(percentage), days=tuple(days))
+
+
+async def _down(conn: Connection, service_id: str, day: date, now: datetime, zone: ZoneInfo) -> float:
+    """Return the downtime so far of a day that is not closed, as it would be closed now."""
+    window = day_window(day, zone)
+    return (await downtime(conn, [service_id], Window(window.start, max(window.start, min(window.end, to_ms(now))))))[service_id]
 
 
 async def _live(conn: Connection, service_id: str, day: tuple[datetime, datetime]) -> dict[str, float | None]:

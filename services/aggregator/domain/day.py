@@ -97,12 +97,6 @@ class Span:
         return max(timedelta(0), min(self.end or end, end) - max(self.start, start))
 
 
-def minutes_within(spans: Iterable[Span], start: datetime, end: datetime, *, now: datetime) -> float:
-    """Return for how many minutes of a day, up to now, the spans last, to two decimals."""
-    total = sum((span.within(start, min(end, max(start, now))) for span in spans), timedelta(0))
-    return round(total.total_seconds() / 60, 2)
-
-
 def empty(
     start: datetime, end: datetime, *, created_at: datetime, removed_at: datetime | None, inactive: Iterable[Span], now: datetime
 ) -> bool:

@@ -175,6 +175,26 @@ async def test_corrections_change_the_downtime_of_closed_days(pool: Pool) -> Non
     assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 60, 1440, 0]
 
 
+async def test_an_open_day_has_the_downtime_so_far_that_it_would_be_closed_with(pool: Pool) -> None:
+    """By the timeline, not by when statuses were told: what comes late is told late.
+
+    Seen red with the time in which the status was an outage, which tests/faults/test_two_aggregators.py met where a day had just been
+    opened again, and with an outage that goes on until midnight.
+    """
+    hour = timedelta(hours=1)
+    await learn(pool, definition(created_at=MIDNIGHT - timedelta(days=1)))
+    await fold(pool, "++", MIDNIGHT, now=MIDNIGHT)
+    await down(pool, MIDNIGHT + 22 * hour, None)
+    assert [one.total_downtime_minutes for one in (await read(pool, MIDNIGHT + 23 * hour, 1)).days] == [60]
+    assert (await read(pool, MIDNIGHT + 25 * hour, 2)).days[0].total_downtime_minutes == 120
+
+    later = MIDNIGHT + timedelta(days=1, hours=3)
+    await work(pool, later)
+    found = await read(pool, later, 2)
+    assert found.days[0].total_downtime_minutes == 120
+    assert await pool.fetchval("select finalized_at is not null from api_call_logs where date = '2026-03-10'")
+
+
 async def test_a_day_that_is_corrected_while_it_is_being_closed_is_closed_again(pool: Pool) -> None:
     """What reopens waits for who closes, who knew nothing of the correction.
 

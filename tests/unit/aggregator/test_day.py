@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from services.aggregator.domain.calendar import LocalDays, bounds
-from services.aggregator.domain.day import Span, Tally, day_status, empty, minutes_within, tally, uptime_percentage
+from services.aggregator.domain.day import Span, Tally, day_status, empty, tally, uptime_percentage
 from services.aggregator.settings import AggregatorSettings
 from shared.contracts.codes import Status
 
@@ -57,22 +57,6 @@ def test_tallies_add_up_to_the_same_in_any_grouping(groups: list[list[float | No
 def at(hour: float) -> datetime:
     """Return a moment of the day, or of the days around it."""
     return datetime(2026, 3, 10, tzinfo=UTC) + timedelta(hours=hour)
-
-
-@pytest.mark.parametrize(
-    ("spans", "minutes"),
-    [
-        ([], 0),
-        ([Span(at(1), at(1.5))], 30),
-        ([Span(at(-1), at(1))], 60),
-        ([Span(at(11), None)], 60),  # up to now, which is noon
-        ([Span(at(-48), None)], 720),
-        ([Span(at(1), at(2)), Span(at(3), at(4))], 120),
-        ([Span(at(30), at(31))], 0),
-    ],
-)
-def test_minutes_of_a_day(spans: list[Span], minutes: float) -> None:
-    assert minutes_within(spans, *DAY, now=NOON) == minutes
 
 
 @pytest.mark.parametrize(
