@@ -43,13 +43,13 @@ class Rows(StrEnum):
 def report(
     contract: Annotated[str, typer.Argument(help="The id of an SLA contract")],
     *,
-    month: Annotated[str | None, typer.Option(help="As 2026-03; without it the last one")] = None,
+    month: Annotated[str | None, typer.Option(help="The first of the window, as 2026-03; without it the last window that ended")] = None,
     form: Annotated[Form, typer.Option("--format", help="What to write")] = Form.PDF,
     language: Annotated[Language, typer.Option(help="Of PDF and HTML")] = Language.EN,
     rows: Annotated[Rows, typer.Option(help="Of CSV: a line per service, or per outage")] = Rows.SERVICES,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; without it standard output")] = None,
 ) -> None:
-    """Write the SLA report of a month: target, uptime, budget, every outage, what was left out or corrected, and the digest."""
+    """Write the SLA report of a window: target, uptime, budget, every outage, what was left out or corrected, and the digest."""
     if output is None and form is Form.PDF and sys.stdout.isatty():
         message = "a PDF is nothing for a terminal: say --output FILE"
         raise OpsError(message)

@@ -9,7 +9,7 @@ from services.aggregator import alarms, audits, facts, promises, standings
 from services.aggregator.domain import accounting
 from services.aggregator.domain.calendar import Window
 from services.aggregator.domain.canonical import digest
-from services.aggregator.domain.contracts import MOST_LETTERS_OF_REASON, Draft, Flaw, beginning, flaw_of_text, flaws, present
+from services.aggregator.domain.contracts import MOST_LETTERS_OF_REASON, Draft, Flaw, beginning, flaw_of_text, flaws, last_ended, present
 from services.aggregator.promises import Promise
 from services.aggregator.store import moment, slot_of
 from shared.contracts.commands import FieldProblem, Problem
@@ -143,9 +143,10 @@ async def report(conn: Connection, query: SlaReportQuery, *, now: datetime) -> S
     Needs a repeatable read. Raises `Refused`: 404, or 422 for a day that no window begins on, or that has not come yet.
     """
     promise = await _present(conn, query.contract_id)
-    window = beginning(promise.terms, query.first_day)
+    first = query.first_day
+    window = last_ended(promise.terms, slot_of(now)) if first is None else beginning(promise.terms, first)
     if window is None:
-        raise _not_valid([Flaw("first_day", f"a {promise.terms.period.value} of this contract does not begin on {query.first_day}")])
+        raise _not_valid([Flaw("first_day", f"a {promise.terms.period.value} of this contract does not begin on {first}")])
     if window.start >= slot_of(now):
         raise _not_valid([Flaw("first_day", "has not come yet")])
     found, _worst_one = await _standings(conn, promise, window, now=now)

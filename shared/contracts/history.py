@@ -208,10 +208,10 @@ class SlaStandings(Contract):
 
 
 class SlaReportQuery(Contract):
-    """One month (or quarter) of a contract, by its first day in the contract's zone."""
+    """One window of a contract, by its first day in the contract's zone; without it, the last one that ended."""
 
     contract_id: str
-    first_day: date
+    first_day: date | None = None
 
 
 class SlaReport(Contract):

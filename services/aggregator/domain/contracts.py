@@ -118,6 +118,14 @@ def ended(terms: Terms, *, after: int, until: int) -> list[Window]:
     return found
 
 
+def last_ended(terms: Terms, now: int) -> Window:
+    """Return the month or quarter before the present one; of a rolling promise the window up to the beginning of today."""
+    if terms.period is Period.ROLLING:
+        today = day_start(day_of(now, terms.zone), terms.zone)
+        return Window(today - terms.rolling_days * DAY_MS, today)
+    return window_at(terms.period, present(terms, now).start - 1, terms.zone)
+
+
 def beginning(terms: Terms, first: date) -> Window | None:
     """Return the window that begins on a local day; None if none does: months and quarters begin on the first of theirs."""
     start = day_start(first, terms.zone)

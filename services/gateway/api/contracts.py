@@ -187,7 +187,7 @@ async def read_report(  # noqa: PLR0917  # the question
     language: Annotated[Literal["ko", "en"] | None, Query()] = None,
     rows: Literal["services", "outages"] = "services",
 ) -> Response:
-    """Return the report of a month (without `month`: of the last one) as data, page, PDF or table."""
+    """Return the report of the window that begins with a month, or of the last one that ended, as data, page, PDF or table."""
     query = SlaReportQuery(contract_id=contract_id, first_day=_first_day(month, parts.clock()))
     body = await kept(parts, SLA_REPORT, query, timeout_s=SLOW_S)
     if format is Form.JSON:
@@ -203,10 +203,13 @@ async def read_report(  # noqa: PLR0917  # the question
     return _file(made, spoken)
 
 
-def _first_day(month: str | None, now: datetime) -> date:
-    """Return the first day of the month that is meant. Raises `ProblemError` 422 for one that has begun nowhere."""
+def _first_day(month: str | None, now: datetime) -> date | None:
+    """Return the first day of the month that is meant. Raises `ProblemError` 422 for one that has begun nowhere.
+
+    None where none is named: which window ended last follows from the contract's period and zone.
+    """
     if month is None:
-        return (now.astimezone(UTC).date().replace(day=1) - timedelta(days=1)).replace(day=1)
+        return None
     first = date.fromisoformat(f"{month}-01")
     if first > (now.astimezone(UTC) + FURTHEST_ZONE).date():
         raise wrong(field="month", reason="has not begun")

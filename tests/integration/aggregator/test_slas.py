@@ -218,6 +218,24 @@ async def test_a_report_is_final_when_every_day_of_it_is_closed(pool: Pool) -> N
             await report(pool, SlaReportQuery(contract_id="gold", first_day=day), now=later)
 
 
+@pytest.mark.parametrize(
+    ("period", "starts_at", "ends_at"),
+    [
+        (SlaPeriod.MONTH, MARCH, APRIL),
+        (SlaPeriod.QUARTER, datetime(2026, 1, 1, tzinfo=UTC), APRIL),
+        (SlaPeriod.ROLLING, APRIL - 29 * DAY, APRIL + DAY),
+    ],
+)
+async def test_a_report_of_no_day_is_of_the_window_that_ended_last(
+    pool: Pool, period: SlaPeriod, starts_at: datetime, ends_at: datetime
+) -> None:
+    """Seen red with the first of last month, which no other quarter begins on."""
+    await outage(pool, "api", BEGAN, MARCH, MARCH + HOUR)
+    await put(pool, contract(period=period), now=MARCH)
+    shown = await report(pool, SlaReportQuery(contract_id="gold"), now=APRIL + DAY + HOUR)
+    assert (shown.window.starts_at, shown.window.ends_at) == (starts_at, ends_at)
+
+
 async def test_whole_hours_are_counted_from_rollups(pool: Pool) -> None:
     """Seen red with hours counted twice, and with the hours that are not rolled up yet left out."""
     await publish(pool, "api", [("up", BEGAN, None)])
