@@ -3,7 +3,7 @@
 An outage opens one, a worse outage escalates it, `o` (it works again) or `e` (nobody watches any more) resolves it; `nd` does neither.
 Statuses are told in events that carry their version and the status before. So what was missed or overtaken is not lost:
 
-- A status that nobody is to be alerted of (`muted_by`) opens nothing, and leaves alone what is open. When the mute ends while it lasts, it
+- An outage that nobody is to be alerted of (`muted_by`) opens nothing, and makes nothing worse that is open; that it is over counts. When the mute ends while it lasts, it
   is told again unmuted, with the same beginning, and the incident is dated back to that.
 - A newer status whose predecessor was never heard of is preceded by that predecessor, as if it had come in time.
 - An older status changes nothing, unless it tells of an outage that no incident covers: that one is put on record, already
@@ -116,7 +116,7 @@ def follow(open_incident: Incident | None, fact: Fact, under: Circumstances) -> 
         case Incident() as incident, Status.OPERATIONAL | Status.EMPTY:
             return _resolved(incident, fact, under)
         case Incident() as incident, Status.MAJOR_OUTAGE | Status.PARTIAL_OUTAGE if (
-            RANK[under.policy.severity[fact.status]] > RANK[incident.severity]
+            fact.alarms and RANK[under.policy.severity[fact.status]] > RANK[incident.severity]
         ):
             return _escalated(incident, fact, under)
     return None

@@ -191,12 +191,14 @@ def told_muted(history: list[tuple[Status, bool]]) -> list[tuple[Fact, Fact | No
         ([(MO, True), (MO, False), (O, False)], [(Step.OPENED, 1), (Step.RESOLVED, 1)]),  # dated back to its beginning
         ([(O, False), (MO, False), (MO, True), (O, True)], [(Step.OPENED, 2), (Step.RESOLVED, 2)]),  # what is open stays, and ends
         ([(MO, False), (MO, True), (MO, False)], [(Step.OPENED, 1)]),
-        ([(PO, False), (MO, True)], [(Step.OPENED, 1), (Step.UPDATED, 1)]),
+        ([(PO, False), (MO, True)], [(Step.OPENED, 1)]),
+        ([(PO, False), (MO, True), (MO, False)], [(Step.OPENED, 1), (Step.UPDATED, 1)]),  # made worse once the mute ended
         ([(PO, True), (MO, True), (ND, False), (O, False)], []),
         ([(MO, True), (ND, False), (MO, False)], [(Step.OPENED, 3)]),
     ],
 )
 def test_what_is_muted_opens_nothing(history: list[tuple[Status, bool]], steps: list[tuple[Step, int]]) -> None:
+    """Nor does it make worse what is open: seen red with a muted outage that escalates."""
     desk = Desk()
     for event in told_muted(history):
         desk.hear(*event)
