@@ -8,6 +8,7 @@ more. Closing is done in small steps under an advisory lock, may be broken off a
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from asyncpg import Record
@@ -31,15 +32,15 @@ MADE_AT_ONCE = 500
 SQL_LOCK = "select pg_try_advisory_xact_lock(hashtext('sla-monitor days'), hashtext(current_schema()))"
 SQL_OLDEST_OPEN = "select min(date) from api_call_logs where finalized_at is null"  # served by api_call_logs_open
 SQL_WITHOUT_RECORD = """
-select id, created_at, removed_at from service s
+select id from service s
  where version > 0 and created_at < $3 and (removed_at is null or removed_at > $2)
    and not exists (select from api_call_logs l where l.service_id = s.id and l.date = $1)  -- served by its key, service and date
  order by id limit $4"""
 # Whoever holds the lock on a service is alone in writing its days; nobody is waited for.
 SQL_LOCK_SOME = "select id from service where id = any($1::text[]) order by id for update skip locked"
-SQL_INACTIVE = """
-select service_id, started_at, ended_at from status_interval
- where service_id = any($1::text[]) and status = 'e' and started_at < $3 and (ended_at is null or ended_at > $2)"""
+# By when definitions say that it was, not by when the status said so: a definition may come late.
+SQL_WATCHED = "select service_id, since, watched from definition_history where service_id = any($1::text[]) and since < $2 order by since"
+SQL_LIVES = "select id, created_at, removed_at from service where id = any($1::text[])"
 SQL_MAKE = """
 with logs as (insert into api_call_logs (service_id, date, total_calls, successful_calls, failed_calls)
               select id, $1, 0, 0, 0 from unnest($2::text[]) as given (id) on conflict do nothing)
@@ -58,13 +59,15 @@ SQL_CORRECTIONS = """
 select id, number, service_id, state, starts_at, ends_at from correction
  where service_id = any($1::text[]) and revoked_at is null and starts_at < $3 and ends_at > $2"""
 SQL_CLOSE = """
-with given as (select * from unnest($2::text[], $3::double precision[], $4::double precision[], $5::double precision[], $6::numeric[])
-                   as one (service_id, p50, p95, p99, downtime)),
+with given as (select * from unnest($2::text[], $3::double precision[], $4::double precision[], $5::double precision[], $6::numeric[],
+                                      $7::text[])
+                   as one (service_id, p50, p95, p99, downtime, status)),
      logs as (update api_call_logs l
                  set p50_response_time = coalesce(p50, p50_response_time), p95_response_time = coalesce(p95, p95_response_time),
                      p99_response_time = coalesce(p99, p99_response_time), total_downtime_minutes = downtime, finalized_at = now()
                 from given where l.service_id = given.service_id and l.date = $1)
-update uptime_records u set finalized_at = now() from given where u.service_id = given.service_id and u.date = $1"""
+update uptime_records u set finalized_at = now(), status = case when total_checks > 0 then u.status else given.status end
+  from given where u.service_id = given.service_id and u.date = $1"""
 
 
 async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime, zone: ZoneInfo) -> Uptime:
@@ -79,8 +82,8 @@ async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime, zo
     last = query.until or today
     first = last - timedelta(days=query.days - 1)
     recorded = await records.read_days(conn, service.id, first=first, last=last)
-    start, end = bounds(first, zone)[0], bounds(last, zone)[1]
-    inactive = await records.spans(conn, service.id, Status.EMPTY, start, end)
+    end = bounds(last, zone)[1]
+    inactive = (await _pauses(conn, [service.id], end))[service.id]
     days = []
     for day in (first + timedelta(days=step) for step in range(query.days)):
         found = recorded.get(day)
@@ -134,7 +137,7 @@ async def close_some(conn: Connection, *, now: datetime, zone: ZoneInfo) -> bool
     if done.closed is None:
         await rollups.set_done(conn, "closed", bounds(min(oldest or ended, ended - DAY), zone)[0])
         return True
-    if oldest is not None and oldest < ended and await _close(conn, oldest, zone):
+    if oldest is not None and oldest < ended and await _close(conn, oldest, zone, now=now):
         return True
     day = day_of(to_ms(done.closed), zone)
     if day >= ended:
@@ -146,20 +149,38 @@ async def close_some(conn: Connection, *, now: datetime, zone: ZoneInfo) -> bool
 
 async def _make_missing(conn: Connection, day: date, edges: tuple[datetime, datetime], *, now: datetime) -> bool:
     """Make records of a day for services without any; return False if there are none such."""
-    missing = {row["id"]: row for row in await conn.fetch(SQL_WITHOUT_RECORD, day, *edges, MADE_AT_ONCE)}
-    mine = [row["id"] for row in await conn.fetch(SQL_LOCK_SOME, list(missing))]
-    inactive = _by_service(await conn.fetch(SQL_INACTIVE, mine, *edges))
-    statuses = []
-    for one in mine:
-        spans = [Span(row["started_at"], row["ended_at"]) for row in inactive[one]]
-        created, removed = missing[one]["created_at"], missing[one]["removed_at"]
-        is_empty = empty(*edges, created_at=created, removed_at=removed, inactive=spans, now=now)
-        statuses.append((Status.EMPTY if is_empty else Status.NO_DATA).value)
-    await conn.execute(SQL_MAKE, day, mine, statuses)
+    missing = [row["id"] for row in await conn.fetch(SQL_WITHOUT_RECORD, day, *edges, MADE_AT_ONCE)]
+    mine = [row["id"] for row in await conn.fetch(SQL_LOCK_SOME, missing)]
+    await conn.execute(SQL_MAKE, day, mine, await _without_checks(conn, mine, edges, now=now))
     return bool(missing)
 
 
-async def _close(conn: Connection, day: date, zone: ZoneInfo) -> bool:
+async def _without_checks(conn: Connection, services: Sequence[str], edges: tuple[datetime, datetime], *, now: datetime) -> list[str]:
+    """Return what a day is called for each service, should it be without checks."""
+    lives = {row["id"]: row for row in await conn.fetch(SQL_LIVES, services)}
+    inactive = await _pauses(conn, services, edges[1])
+    statuses = []
+    for one in services:
+        created, removed = lives[one]["created_at"] or now, lives[one]["removed_at"]
+        is_empty = empty(*edges, created_at=created, removed_at=removed, inactive=inactive[one], now=now)
+        statuses.append((Status.EMPTY if is_empty else Status.NO_DATA).value)
+    return statuses
+
+
+async def _pauses(conn: Connection, services: Collection[str], until: datetime) -> dict[str, list[Span]]:
+    """Return when services were switched off, oldest first. What is before the first definition has the first's."""
+    rows = _by_service(await conn.fetch(SQL_WATCHED, services, until))
+    found: dict[str, list[Span]] = {one: [] for one in services}
+    for one, told in rows.items():
+        changes = [row for before, row in pairwise([None, *told]) if before is None or before["watched"] != row["watched"]]
+        for row, after in zip(changes, [*changes[1:], None], strict=True):
+            if not row["watched"]:
+                start = rollups.moment(0) if row is changes[0] else row["since"]
+                found[one].append(Span(start, after["since"] if after else None))
+    return found
+
+
+async def _close(conn: Connection, day: date, zone: ZoneInfo, *, now: datetime) -> bool:
     """Close some records of a day; return False if all that are open are being written by somebody."""
     services = [row["service_id"] for row in await conn.fetch(SQL_OPEN, day, CLOSED_AT_ONCE)]
     if not services:
@@ -168,7 +189,8 @@ async def _close(conn: Connection, day: date, zone: ZoneInfo) -> bool:
     found = [_percentiles(bins[one]) for one in services]
     p50, p95, p99 = ([None if one is None else getattr(one, name) for one in found] for name in ("p50", "p95", "p99"))
     down = await downtime(conn, services, day_window(day, zone))
-    await conn.execute(SQL_CLOSE, day, services, p50, p95, p99, [down[one] for one in services])
+    statuses = await _without_checks(conn, services, bounds(day, zone), now=now)
+    await conn.execute(SQL_CLOSE, day, services, p50, p95, p99, [down[one] for one in services], statuses)
     return True
 
 

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid5
 
 from asyncpg import Record
 
-from services.aggregator.domain.day import Span, Tally, day_status, uptime_percentage
+from services.aggregator.domain.day import Tally, day_status, uptime_percentage
 from services.aggregator.store import moment
 from shared.contracts.checks import CallBatchV1, CheckResult
 from shared.contracts.codes import ErrorType, Outcome, Status
@@ -82,11 +82,6 @@ select id, region, scheduled_at, outcome, status_code, error_type, error_message
   from api_response_times join unnest($2::text[], $3::timestamptz[]) as asked (region, scheduled_at) using (region, scheduled_at)
  where service_id = $1                                                          -- served by api_response_times_by_service
  order by scheduled_at, region"""
-
-SQL_SPANS = """
-select started_at, ended_at from status_interval
- where service_id = $1 and status = $2 and started_at < $4 and (ended_at is null or ended_at > $3)
- order by started_at"""
 
 
 def row(one: CheckResult, checker: str) -> tuple[object, ...]:
@@ -224,12 +219,6 @@ def _day(service_id: str, row: Record) -> UptimeDay:
         p99_response_time=row["p99_response_time"],
         total_downtime_minutes=float(row["total_downtime_minutes"] or 0),
     )
-
-
-async def spans(conn: Connection, service_id: str, status: Status, start: datetime, end: datetime) -> list[Span]:
-    """Return the stretches of a status that touch a time, oldest first."""
-    rows = await conn.fetch(SQL_SPANS, service_id, status.value, start, end)
-    return [Span(row["started_at"], row["ended_at"]) for row in rows]
 
 
 async def evidence(conn: Connection, service_id: str, proof: Sequence[tuple[str, int]]) -> tuple[CheckEvidence, ...]:

@@ -53,6 +53,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
        regions = excluded.regions, watched = excluded.watched
  where definition_history.version < excluded.version"""
 SQL_FIRST = "select min(since) from definition_history where service_id = $1"
+SQL_DAYS_SINCE = "select date from api_call_logs where service_id = $1 and date >= $2"
 SQL_RULES = """
 select h.since, h.check_interval, h.timeout, h.failure_threshold, h.recovery_threshold, h.quorum, h.regions, h.watched, s.created_at
   from definition_history h join service s on s.id = h.service_id where h.service_id = $1 order by h.since"""
@@ -105,6 +106,8 @@ async def learn(conn: Connection, one: ServiceDefinition, *, removed_at: datetim
     thresholds = (one.failure_threshold, one.recovery_threshold)
     values = (version, one.check_interval, one.timeout, *thresholds, one.quorum, list(one.regions), watched)
     if affected(await conn.execute(SQL_LEARN, one.id, since, *values)):
+        days = await conn.fetch(SQL_DAYS_SINCE, one.id, since.date() - timedelta(days=1))  # which may be called `e` now, or no more
+        await rollups.reopen_days(conn, [(one.id, row["date"]) for row in days])
         first = await conn.fetchval(SQL_FIRST, one.id) == since  # the first rules hold from the creation on, and may come last
         await mark(conn, {one.id: 0 if met else slot_of(min(since, one.created_at) if first else since)})
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.aggregator import corrections, days, records, rollups, usecases
+from services.aggregator import corrections, days, records, replays, rollups, usecases
 from services.aggregator.domain.calendar import LocalDays, bounds
 from services.aggregator.domain.day import Tally
 from services.aggregator.upkeep import Upkeep, close_days, drop_old, make_room, roll_up
@@ -77,7 +77,7 @@ async def test_a_day_has_the_same_percentiles_live_and_closed(pool: Pool, zone: 
     varied = [one.model_copy(update={"response_time_ms": 20.0 + place * 3}) for place, one in enumerate(everything)]
     await usecases.introduce_strangers(pool, [batch(varied)])
     async with transaction(pool) as conn:
-        await usecases.fold(conn, [batch(varied)], now=start - timedelta(hours=2), days=LocalDays(zone))
+        await usecases.fold(conn, [batch(varied)], now=end + timedelta(hours=1), days=LocalDays(zone))
     times = sorted(one.response_time_ms or 0 for one in varied if start <= one.scheduled_at < end)
     found = []
     for now in (end - timedelta(minutes=1), end + timedelta(seconds=30), end + timedelta(hours=2), end + timedelta(hours=3)):
@@ -154,6 +154,31 @@ async def test_what_comes_late_opens_a_closed_day_and_it_is_closed_again(pool: P
     assert [part.response_count for part in parts] == [32]
 
 
+async def test_a_day_in_a_pause_is_empty_however_late_the_pause_is_learned(pool: Pool) -> None:
+    """Learned before the day is made, and after it was closed, which opens it again; switching on that is learned late, too.
+
+    Seen red with pauses by the status, which is `e` from when it was learned on, and with a closed day that keeps what it was called.
+    """
+    began, day = MIDNIGHT - timedelta(days=2), timedelta(days=1)
+    first, later, again = (definition(created_at=at, version=number + 1) for number, at in enumerate((began, MIDNIGHT, MIDNIGHT + 2 * day)))
+    off = [one.model_copy(update={"created_at": began, "is_active": one is again}) for one in (later, again)]
+    await learn(pool, first, now=began)
+    await fold(pool, "++", began, now=began + timedelta(seconds=3))
+    for now, told, expected in (
+        (MIDNIGHT + day * 1.2, None, ["o", "nd", "nd"]),
+        (MIDNIGHT + day * 3.2, off[0], ["o", "nd", "e", "e", "e"]),
+        (MIDNIGHT + day * 3.3, off[1], ["o", "nd", "e", "e", "nd"]),
+    ):
+        if told is not None:
+            await learn(pool, told, now=now)
+        for _ in range(2):
+            await replays.work(pool, clock=lambda now=now: now)  # type: ignore[misc]  # bound early
+            uptime = await read(pool, now, (now - began).days + 1)
+            await work(pool, now)
+        assert [row["status"] for row in await pool.fetch("select status from uptime_records order by date")] == expected
+        assert [one.status.value for one in uptime.days][: len(expected)] == expected
+
+
 async def test_corrections_change_the_downtime_of_closed_days(pool: Pool) -> None:
     await learn(pool, definition(created_at=MIDNIGHT - timedelta(days=1)))
     await fold(pool, "++", MIDNIGHT, now=MIDNIGHT)
@@ -209,7 +234,7 @@ async def test_a_day_that_is_corrected_while_it_is_being_closed_is_closed_again(
             correction = CorrectionDraft.model_validate(draft | {"id": uuid4(), "state": "down"})
             corrected = asyncio.create_task(corrections.make(correcting, correction, now=MIDNIGHT + timedelta(days=2)))
             await until(lambda: _waits(pool, corrected), within_s=10, what="the correction waits, or is made")
-            await closing.execute(days.SQL_CLOSE, MIDNIGHT.date(), services, [None], [None], [None], [0.0])
+            await closing.execute(days.SQL_CLOSE, MIDNIGHT.date(), services, [None], [None], [None], [0.0], ["nd"])
         await asyncio.wait_for(corrected, 10)
 
     assert await pool.fetchval("select count(*) from api_call_logs where finalized_at is not null") == 0
