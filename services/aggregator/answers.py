@@ -1,9 +1,11 @@
 """What is asked about the past, and who answers it: timelines, audits, dry runs, corrections, SLA contracts."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from services.aggregator import audits, chronicle, corrections, slas
+from services.aggregator import audits, chronicle, corrections, rollups, slas
 from shared.clock import Clock
 from shared.contracts.base import Contract
 from shared.contracts.commands import (
@@ -44,28 +46,37 @@ from shared.contracts.history import (
     Timeline,
 )
 from shared.contracts.sla import Correction, SlaContract
-from shared.database import Pool, transaction
+from shared.database import Connection, Pool, transaction
 
 Answers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
 
 
+@asynccontextmanager
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
+    """One transaction that reads as of one moment, and for which rolling up does not wait: it stores no checks."""
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        await rollups.stand_aside(conn)
+        yield conn
+
+
 def about_the_past(pool: Pool, clock: Clock) -> Answers:
     """Return who answers what. Reads are as of one moment."""
+    one_dry_run = asyncio.Semaphore()  # it computes for seconds where results are folded; the others wait for their turn
 
     async def timeline(params: Period) -> Timeline:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await audits.read_timeline(conn, params, now=clock())
 
     async def statuses(params: Period) -> StatusHistory:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await chronicle.read(conn, params)
 
     async def audit(params: AuditQuery) -> Audit:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await audits.audit(conn, params, now=clock())
 
     async def dry_run(params: DryRunQuery) -> DryRun:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with one_dry_run, reading(pool) as conn:
             return await audits.dry_run(conn, params, now=clock())
 
     async def correct(params: CorrectionDraft) -> Correction:
@@ -95,7 +106,7 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
     """Return who answers what of SLA contracts. Reads are as of one moment."""
 
     async def contracts(_params: Nothing) -> SlaContracts:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await slas.read_all(conn)
 
     async def put(params: SlaContractDraft) -> SlaContract:
@@ -112,11 +123,11 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
             return await slas.exclude(conn, params, now=clock())
 
     async def standing(params: SlaContractRef) -> SlaStandings:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await slas.standing(conn, params.id, now=clock())
 
     async def report(params: SlaReportQuery) -> SlaReport:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        async with reading(pool) as conn:
             return await slas.report(conn, params, now=clock())
 
     return {SLA_LIST: contracts, SLA_PUT: put, SLA_REMOVE: remove, SLA_EXCLUDE: exclude, SLA_STANDING: standing, SLA_REPORT: report}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Histogram
 
-from services.aggregator import partitions, timelines
+from services.aggregator import partitions, rollups, timelines
 from services.aggregator.domain.amending import amended, rows
 from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, pause_edge, region_stretches, rules_at
 from services.aggregator.domain.verdict import Observation
@@ -108,6 +108,7 @@ async def work(pool: Pool, *, clock: Clock, limit: int = AT_ONCE) -> int:
     done = 0
     for service_id in services:
         async with transaction(pool) as conn:
+            await rollups.stand_aside(conn)
             claim = await timelines.claim(conn, service_id)
             if claim is not None:
                 with SECONDS.time():

@@ -95,6 +95,7 @@ SQL_ONE_AT_A_TIME = "select pg_try_advisory_xact_lock(hashtext('sla-monitor roll
 SQL_RUNNING_SINCE = """
 select min(xact_start) from pg_stat_activity
  where datname = current_database() and usename = current_user and application_name = current_setting('application_name')"""
+SQL_STAND_ASIDE = "set local application_name = 'aggregator, storing no checks'"
 SQL_DONE_UNTIL = "select resolution, done_until from rollup_progress"
 SQL_DONE = """
 insert into rollup_progress (resolution, done_until) values ($1, $2)
@@ -124,6 +125,11 @@ async def reopen_days(conn: Connection, days: Collection[tuple[str, date]]) -> N
     await conn.execute(SQL_HOLD, *asked)
     for table in ("api_call_logs", "uptime_records"):
         await conn.execute(SQL_REOPEN.format(table=table), *asked)
+
+
+async def stand_aside(conn: Connection) -> None:
+    """Say that this transaction, which may be long, stores no checks: rolling up does not wait for it to end."""
+    await conn.execute(SQL_STAND_ASIDE)
 
 
 def late_minutes(checks: Iterable[tuple[str, datetime]], *, now: datetime) -> set[tuple[str, datetime]]:

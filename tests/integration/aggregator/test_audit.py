@@ -4,6 +4,7 @@ Seen red with the contract's accounting or `as_of` ignored, with confirmations c
 made later told of an earlier publication, with the margin of a dry run left out, and with a dry run by the rules that are.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.aggregator import audits, circumstances, corrections, promises, replays
+from services.aggregator import answers, audits, circumstances, corrections, promises, replays, rollups
 from shared.contracts.codes import MaintenanceStatus, SlaPeriod, TimelineState
 from shared.contracts.commands import (
     CORRECTIONS_LIST,
@@ -355,3 +356,34 @@ async def test_it_is_asked_and_corrected_over_the_broker(pool: Pool, vhost: Vhos
     assert revoked.revoked_by == "lee"
     assert plain(told.intervals) == plain(before.measured)
     assert plain(tried.would_be) == [("up", 0, 20)]
+
+
+async def test_rolling_up_waits_for_who_may_store_checks_not_for_who_reads_or_computes(pool: Pool) -> None:
+    """Seen red without `stand_aside`."""
+    async with answers.reading(pool) as conn:
+        began = await conn.fetchval("select now()")
+        async with pool.acquire() as other:
+            assert await other.fetchval(rollups.SQL_RUNNING_SINCE) > began
+    async with transaction(pool) as conn:
+        began = await conn.fetchval("select now()")
+        async with pool.acquire() as other:
+            assert await other.fetchval(rollups.SQL_RUNNING_SINCE) == began
+
+
+async def test_one_dry_run_is_computed_at_a_time(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen red without the semaphore."""
+    running, most = 0, 0
+
+    async def counted(*_: object, **__: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)  # let the others begin
+        await pool.fetchval("select 1")
+        running -= 1
+
+    monkeypatch.setattr(audits, "dry_run", counted)
+    run = answers.about_the_past(pool, lambda: START)[TIMELINE_DRY_RUN]
+    query = DryRunQuery(service_id="id-recognition", starts_at=START, ends_at=START + timedelta(hours=1))
+    await asyncio.gather(*(run(query) for _ in range(3)))
+    assert most == 1
