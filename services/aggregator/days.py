@@ -172,7 +172,7 @@ async def _pauses(conn: Connection, services: Collection[str], until: datetime) 
     rows = _by_service(await conn.fetch(SQL_WATCHED, services, until))
     found: dict[str, list[Span]] = {one: [] for one in services}
     for one, told in rows.items():
-        changes = [row for before, row in pairwise([None, *told]) if before is None or before["watched"] != row["watched"]]
+        changes = told[:1] + [row for before, row in pairwise(told) if before["watched"] != row["watched"]]
         for row, after in zip(changes, [*changes[1:], None], strict=True):
             if not row["watched"]:
                 start = rollups.moment(0) if row is changes[0] else row["since"]
