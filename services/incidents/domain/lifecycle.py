@@ -3,8 +3,8 @@
 An outage opens one, a worse outage escalates it, `o` (it works again) or `e` (nobody watches any more) resolves it; `nd` does neither.
 Statuses are told in events that carry their version and the status before. So what was missed or overtaken is not lost:
 
-- An outage that nobody is to be alerted of (`muted_by`) opens nothing, and makes nothing worse that is open; that it is over counts. When the mute ends while it lasts, it
-  is told again unmuted, with the same beginning, and the incident is dated back to that.
+- An outage that nobody is to be alerted of (`muted_by`) opens nothing and makes nothing worse that is open; that it is over counts. When
+  the mute ends while it lasts, it is told again unmuted, with the same beginning, and the incident is dated back to that.
 - A newer status whose predecessor was never heard of is preceded by that predecessor, as if it had come in time.
 - An older status changes nothing, unless it tells of an outage that no incident covers: that one is put on record, already
   resolved if it is over by what is known. One that went on into an outage that is covered is covered by that.
