@@ -50,9 +50,9 @@ class Storing:
     def look(self, *, now: datetime, waiting: int | None) -> datetime | None:
         """Return since when silence is the services' own, or None if it may be ours. `waiting`: messages in the queue, None if unknown."""
         self._intake = look(self._intake, now=now, waiting=waiting, storing=self.able)
-        if self._intake.settled_since is not None:
+        if waiting == 0 and self.able:
             self.emptied_at = now
-        return self._intake.settled_since
+        return self._intake.listening_since
 
     def unsettle(self) -> None:
         """Begin anew to measure silence: nothing could be looked up."""

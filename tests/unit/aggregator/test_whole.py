@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -53,6 +54,29 @@ def test_the_intake_is_settled_since_it_saw_nothing_waiting_and_begins_anew_afte
     assert look(intake, now=seconds(3), waiting=0, storing=False).settled_since is None, "results cannot be stored"
     assert look(intake, now=seconds(3), waiting=None, storing=True).settled_since is None, "the broker is away"
     assert look(intake, now=seconds(60), waiting=0, storing=True).settled_since == seconds(60), "the process stood still"
+
+
+def looks(waiting: Iterable[int], *, every_s: float = 1) -> list[float | None]:
+    """Return since which second silence may be concluded, look by look; None while nothing may."""
+    intake, found = Intake(), list[float | None]()
+    for number, messages in enumerate(waiting):
+        intake = look(intake, now=START + timedelta(seconds=number * every_s), waiting=messages, storing=True)
+        since = intake.listening_since
+        found.append(None if since is None else (since - START).total_seconds())
+    return found
+
+
+def test_a_message_that_waits_now_and_then_does_not_put_off_silence_for_ever() -> None:
+    """Seen red with an intake that begins anew at each look with a message waiting."""
+    found = looks([0, 0, 0, 4] * 30)
+
+    assert found[-4:] == [None, 0, 0, None], "nothing is concluded while it waits, nor at the next look; then all of the time counts"
+
+
+def test_a_backlog_begins_anew_when_it_lasts() -> None:
+    """Seen red with a backlog that is measured from the last look, and with one that is forgiven however long it lasts."""
+    assert looks([0, 0, 1, 1, 1, 1, 1, 1, 0, 0])[-2:] == [None, 0], "five seconds"
+    assert looks([0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0])[-2:] == [9, 9], "six seconds"
 
 
 @pytest.mark.parametrize(
