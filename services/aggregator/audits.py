@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from operator import attrgetter
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from services.aggregator.domain.amending import Row, rows
 from services.aggregator.domain.calendar import DAY_MS, Window
 from services.aggregator.domain.canonical import digest
 from services.aggregator.domain.courses import Rules, combined
-from services.aggregator.domain.timeline import Interval, State, corrected
+from services.aggregator.domain.timeline import Interval, Span, State, corrected
 from services.aggregator.domain.verdict import Thresholds
 from services.aggregator.facts import Facts
 from services.aggregator.promises import Promise
@@ -45,11 +46,11 @@ select id, version, title, description, services, status, starts_at, ends_at, cr
 
 
 async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> Timeline:
-    """Return a service's states over a time up to now, corrections laid over. Raises `Refused`: 404, 422."""
+    """Return a service's states over a time up to now, corrections laid over, maintenance beside. Raises `Refused`: 404, 422."""
     window = await _window(conn, period.service_id, period.starts_at, period.ends_at, now=now, longest=LONGEST)
     known = (await facts.load(conn, {period.service_id: window.start}, until=window.end))[period.service_id]
     measured = await _measured(conn, period.service_id, window, as_of=None)
-    told = _told(corrected(known.measured, known.corrections, window), measured)
+    told = _maintained(_told(corrected(known.measured, known.corrections, window), measured), known.maintenances)
     if period.ends_at >= now and told and told[-1].correction is None and told[-1].state is not State.INACTIVE:
         told[-1] = told[-1].model_copy(update={"ended_at": None})
     return Timeline(service_id=period.service_id, intervals=tuple(told))
@@ -255,6 +256,22 @@ def _told(whole: Iterable[Interval], measured: Sequence[Row]) -> list[StateInter
         correction = None if one.correction is None else UUID(one.correction)
         told += [interval.model_copy(update={"correction": correction}) for interval in _intervals(own)]
     return told
+
+
+def _maintained(told: Iterable[StateInterval], windows: Iterable[Span]) -> list[StateInterval]:
+    """Return intervals that have ends cut where the window over them changes: of several windows the one that begins last."""
+    laid = [(UUID(one.id), moment(one.start), moment(one.end)) for one in windows if one.end > one.start]
+    cuts = sorted({edge for _, start, end in laid for edge in (start, end)})
+    found: list[StateInterval] = []
+    for one in told:
+        last = one.ended_at or one.started_at
+        edges = [one.started_at, *cuts[bisect_right(cuts, one.started_at) : bisect_left(cuts, last)], last]
+        over = [next((id_ for id_, start, end in reversed(laid) if start <= at < end), None) for at in edges[:-1]]
+        begins = [place for place in range(len(over)) if place == 0 or over[place] != over[place - 1]]
+        for place, following in pairwise([*begins, len(over)]):
+            change = {"started_at": edges[place], "ended_at": edges[following], "maintenance": over[place]}
+            found.append(one.model_copy(update=change))
+    return found
 
 
 async def _maintenances(conn: Connection, service_id: str, window: Window) -> list[Maintenance]:

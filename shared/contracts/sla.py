@@ -111,6 +111,7 @@ class StateInterval(Contract):
     regions_down: tuple[str, ...] = ()
     regions_degraded: tuple[str, ...] = ()
     correction: UUID | None = None
+    maintenance: UUID | None = Field(default=None, description="In timelines only: the window over it, which hides nothing")
 
 
 class Correction(Contract):
