@@ -52,11 +52,16 @@ async def for_ever(name: str, work: Callable[[], Awaitable[None]], *, every_s: f
 
 
 async def roll_up(keep: Upkeep) -> None:
-    """Roll up all that is over, and again what was marked."""
-    more = True
+    """Roll up all that is over, and again what was marked; if another replica is at it, leave all of it to that one.
+
+    Going on to what was marked would take the lock between two steps of the other's, which then stopped as well.
+    """
+    more: bool | None = True
     while more:
         async with transaction(keep.pool) as conn:
             more = await rollups.advance(conn, now=keep.clock(), zone=keep.zone)
+        if more is None:
+            return
     marked = REPEATED_AT_ONCE
     while marked == REPEATED_AT_ONCE:
         # Of older checks some may have gone already, and partly counted is wrong.

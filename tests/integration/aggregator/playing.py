@@ -179,7 +179,7 @@ async def timelines_worked(_story: Story, both: Replicas, now: datetime) -> None
 
 async def rolled_up(story: Story, both: Replicas, now: datetime) -> None:
     """Roll up what is over, and what was marked, by either replica."""
-    more = True
+    more: bool | None = True
     while more:
         async with transaction(both.pools[0]) as conn:
             more = await rollups.advance(conn, now=now, zone=story.zone)
@@ -191,7 +191,7 @@ async def rolled_up(story: Story, both: Replicas, now: datetime) -> None:
 
 async def closed(story: Story, both: Replicas, now: datetime) -> None:
     """Close the days that are over."""
-    more = True
+    more: bool | None = True
     while more:
         async with transaction(both.pools[0]) as conn:
             more = await days.close_some(conn, now=now, zone=story.zone)

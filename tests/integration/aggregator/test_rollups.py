@@ -75,7 +75,7 @@ async def stored(pool: Pool, table: str) -> Counted:
 
 async def advance(pool: Pool, now: datetime, zone: ZoneInfo = UTC_ZONE) -> None:
     """Roll up all there is, as the job does."""
-    more = True
+    more: bool | None = True
     while more:
         async with transaction(pool) as conn:
             more = await rollups.advance(conn, now=now, zone=zone)
@@ -103,8 +103,8 @@ def by_day(zone: ZoneInfo) -> Any:  # noqa: ANN401  # a function of a moment
 async def test_rollups_equal_what_is_counted_naively_however_late_and_often_checks_come(pool: Pool, zone: ZoneInfo) -> None:
     """Two days and a half, a third of it late, some twice; rolled up by two workers while it comes, some of them broken off.
 
-    Seen red with confirmations counted, without marks of late minutes, with repeated minutes that leave their hour or their day as it
-    was, and with a day made of whole hours only.
+    Seen red with confirmations counted, without marks of late minutes, and with repeated minutes that leave their hour or their day as it
+    was.
     """
     chance = random.Random(11)
     first = rollups.moment(day_window(START.date(), zone).start)
@@ -160,25 +160,39 @@ async def _percentiles_hold(pool: Pool, everything: list[CheckResult], start: da
             assert abs(value - true) <= true * 0.01 * (1 + 1e-9) + 0.0005
 
 
-@pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25)])
-async def test_a_day_on_which_the_clocks_change_has_its_own_length(pool: Pool, day: date, hours: int) -> None:
-    window = day_window(day, BERLIN)
-    start, end = rollups.moment(window.start), rollups.moment(window.end)
-    await begin(pool, start)
-    everything = checks(random.Random(3), services=1, begin=start - 2 * HOUR, minutes=29 * 60, step=timedelta(minutes=10))
-    await fold(pool, batch(everything), now=start)
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        (BERLIN, date(2026, 3, 29), 23),
+        (BERLIN, date(2026, 10, 25), 25),
+        (KOLKATA, date(2026, 3, 10), 24),
+        (KATHMANDU, date(2026, 3, 10), 24),
+    ],
+    ids=str,
+)
+async def test_a_day_is_added_up_from_its_first_moment_to_its_last(pool: Pool, zone: ZoneInfo, day: date, hours: int) -> None:
+    """The clocks change, or it begins and ends within an hour. Nothing of it is made again from the checks.
 
-    await advance(pool, end + HOUR, BERLIN)
+    Seen red with a day made of whole hours only, with one whose last hour is counted whole, and with one that always has 24 hours.
+    """
+    window = day_window(day, zone)
+    start, end = rollups.moment(window.start), rollups.moment(window.end)
+    await begin(pool, floor(start, HOUR))
+    everything = checks(random.Random(3), services=1, begin=start - 2 * HOUR, minutes=29 * 60, step=timedelta(minutes=10))
+    await fold(pool, batch(everything), now=start + 29 * HOUR)
+    await pool.execute("delete from rollup_dirty")
+
+    await advance(pool, end + HOUR + SETTLED, zone)
 
     inside = [one for one in everything if start <= one.scheduled_at < end]
     assert {one.scheduled_at for one in inside} == {start + slot * timedelta(minutes=10) for slot in range(hours * 6)} | {
         one.scheduled_at for one in inside if one.attempt
     }
-    assert await stored(pool, "rollup_day") == naive(inside, by_day(BERLIN))
+    assert await stored(pool, "rollup_day") == naive(inside, by_day(zone))
 
 
 async def test_a_minute_waits_for_transactions_that_may_still_store_checks_of_it(pool: Pool) -> None:
-    """Seen red with `running_since` replaced by `now`: the check that was stored without a mark is in no rollup."""
+    """Seen red with `running_since` replaced by `now`: a minute is done that somebody may still store checks of, without a mark."""
     # The database's own clock decides how old a transaction is, so this happens now.
     today = datetime.now(START.tzinfo)
     slot = floor(today, MINUTE) - 2 * MINUTE
@@ -197,8 +211,7 @@ async def test_a_minute_waits_for_transactions_that_may_still_store_checks_of_it
 async def test_marking_a_minute_waits_for_nobody_and_is_not_lost(pool: Pool) -> None:
     """A late check is stored while its minute is being made again.
 
-    Seen red with marks that are unique by service and minute: the fold waits for the worker, and with `do nothing` where the mark was
-    there before, the second late check is in no rollup.
+    Seen red with marks that are unique by service and minute, be it with `do update` or `do nothing`: the fold waits for the worker.
     """
     first, second, third = results("+++")
     end = START + HOUR

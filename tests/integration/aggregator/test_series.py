@@ -46,7 +46,7 @@ async def happened(
     everything = checks(random.Random(7), services=2, begin=start, minutes=length // MINUTE, step=step)
     await learn(pool, definition(SERVICE))
     await begin(pool, floor(start, HOUR))
-    await fold(pool, batch(everything), now=start)
+    await fold(pool, batch(everything), now=start + length)
     await advance(pool, start + rolled + SETTLED, zone)
     return [one for one in everything if one.service_id == SERVICE and one.attempt == 0]
 
