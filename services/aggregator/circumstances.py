@@ -30,7 +30,7 @@ select i.service_id, count(*) as number
 
 SQL_FLAPPING = "select service_id from status_interval where ended_at is null and flapping"
 
-SQL_ASK_DEPENDENTS = "insert into recheck (service_id) select id from service where depends_on @> array[$1::text] order by id"
+SQL_ASK_DEPENDENTS = "insert into recheck (service_id) select id from service where depends_on && $1::text[] order by id"
 SQL_ASK = "insert into recheck (service_id) select unnest($1::text[])"
 SQL_CLAIM = """
 delete from recheck
@@ -102,9 +102,9 @@ async def calmed(conn: Connection, *, since: datetime, calm: int) -> list[str]:
     return [one for one in found if changes.get(one, 0) <= calm]
 
 
-async def ask_dependents(conn: Connection, service_id: str) -> None:
-    """Have every service that depends on this one judged again."""
-    await conn.execute(SQL_ASK_DEPENDENTS, service_id)
+async def ask_dependents(conn: Connection, service_ids: Sequence[str]) -> None:
+    """Have every service that depends on one of these judged again."""
+    await conn.execute(SQL_ASK_DEPENDENTS, service_ids)
 
 
 async def claim(conn: Connection, *, limit: int) -> list[str]:

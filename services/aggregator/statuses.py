@@ -1,6 +1,6 @@
 """How a changed verdict becomes an interval and an event. Every function runs in the caller's transaction."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,7 +55,7 @@ async def judge(
         restless={one for one, before in current.items() if before.said.flapping},
     )
     around = await circumstances.around(conn, judged, now=now, window=flapping.window)
-    changed = 0
+    said_now: list[ServiceStatus] = []
     for service in known.values():
         verdict_, before = concluded[service.id], current.get(service.id)
         said = before.said if before else Alerting()
@@ -67,9 +67,9 @@ async def judge(
             facts = Facts(before.status, before.since, await store.evidence_of(conn, service.id, before.version))
         else:
             continue
-        await _say(conn, service, facts, alerting, before, now=now)
-        changed += 1
-    return changed
+        said_now.append(_next(service, facts, alerting, before, now=now))
+    await _say(conn, said_now, now=now)
+    return len(said_now)
 
 
 def _conclude(service: Service, regions: list[Region]) -> Verdict:
@@ -88,9 +88,9 @@ def _turns(before: Status, after: Status) -> bool:
     return before is not after and Status.EMPTY not in {before, after}
 
 
-async def _say(conn: Connection, service: Service, facts: Facts, alerting: Alerting, before: Current | None, *, now: datetime) -> None:
-    """Say the next version of a status. One that differs only in `alerting` begins where the former did, which then has no length."""
-    said = ServiceStatus(
+def _next(service: Service, facts: Facts, alerting: Alerting, before: Current | None, *, now: datetime) -> ServiceStatus:
+    """Return the next version of a status. One that differs only in `alerting` begins where the former did, which then has no length."""
+    return ServiceStatus(
         service_id=service.id,
         status=facts.status,
         since=facts.since,
@@ -106,26 +106,28 @@ async def _say(conn: Connection, service: Service, facts: Facts, alerting: Alert
         muted_by=alerting.muted_by,
         version=(before.version if before else 0) + 1,
     )
-    await store.begin_interval(conn, said)
-    await _follow(conn, before, said)
-    event = make_event(
-        ServiceStatusChangedV1(status=said),
-        source=SOURCE,
-        subject=service.id,
-        version=said.version,
-        at=now,
-        correlation_id=correlation_id(),
-    )
-    await outbox.append(conn, event)
-    CHANGES.labels(said.status.value).inc()
 
 
-async def _follow(conn: Connection, before: Current | None, said: ServiceStatus) -> None:
-    """Have those judged again who may be muted by a status."""
-    was, is_ = before is not None and before.status is Status.MAJOR_OUTAGE, said.status is Status.MAJOR_OUTAGE
-    if was == is_:
+async def _say(conn: Connection, said: Sequence[ServiceStatus], *, now: datetime) -> None:
+    """Write down and say new versions, a few statements for all, and have those judged again who may be muted by one of them."""
+    if not said:
         return
-    await circumstances.ask_dependents(conn, said.service_id)
+    await store.begin_intervals(conn, said)
+    turned = [one.service_id for one in said if (one.previous is Status.MAJOR_OUTAGE) != (one.status is Status.MAJOR_OUTAGE)]
+    if turned:
+        await circumstances.ask_dependents(conn, turned)
+    told = correlation_id()
+    await outbox.append_many(
+        conn,
+        [
+            make_event(
+                ServiceStatusChangedV1(status=one), source=SOURCE, subject=one.service_id, version=one.version, at=now, correlation_id=told
+            )
+            for one in said
+        ],
+    )
+    for one in said:
+        CHANGES.labels(one.status.value).inc()
 
 
 def _since(service: Service, concluded: Verdict, before: Current | None, *, now: datetime) -> datetime:

@@ -127,7 +127,9 @@ select service_id, version, status, started_at, maintenance, flapping, muted_by,
 
 SQL_EVIDENCE = "select evidence from status_interval where service_id = $1 and version = $2"
 
-SQL_END_INTERVAL = "update status_interval set ended_at = $2 where service_id = $1 and ended_at is null"
+SQL_END_INTERVALS = """
+update status_interval as before set ended_at = given.since from unnest($1::text[], $2::timestamptz[]) as given (service_id, since)
+ where before.service_id = given.service_id and before.ended_at is null"""
 
 SQL_BEGIN_INTERVAL = """
 insert into status_interval (service_id, version, status, started_at, detected_at, evidence,
@@ -298,14 +300,17 @@ async def evidence_of(conn: Connection, service_id: str, version: int) -> Eviden
     return Evidence.model_validate((await _row(conn, SQL_EVIDENCE, service_id, version))["evidence"])
 
 
-async def begin_interval(conn: Connection, status: ServiceStatus) -> None:
-    """End the open interval of a service where the new one begins."""
-    await conn.execute(SQL_END_INTERVAL, status.service_id, status.since)
+async def begin_intervals(conn: Connection, statuses_: Sequence[ServiceStatus]) -> None:
+    """End the open interval of each service where its new one begins."""
+    await conn.execute(SQL_END_INTERVALS, [one.service_id for one in statuses_], [one.since for one in statuses_])
+    await conn.executemany(SQL_BEGIN_INTERVAL, [_interval(one) for one in statuses_])  # sent in one go
+
+
+def _interval(status: ServiceStatus) -> tuple[object, ...]:
     evidence = status.evidence.model_dump(mode="json")
     proof = (evidence, status.degraded, status.maintenance, status.flapping, status.muted_by)
     times = (status.evidence.first_failed_at, status.evidence.confirmed_at)
-    key = (status.service_id, status.version)
-    await conn.execute(SQL_BEGIN_INTERVAL, *key, status.status.value, status.since, status.detected_at, *proof, *times)
+    return (status.service_id, status.version, status.status.value, status.since, status.detected_at, *proof, *times)
 
 
 async def statuses(conn: Connection, service_ids: Sequence[str] | None = None) -> list[ServiceStatus]:

@@ -39,7 +39,7 @@ AGE_SECONDS = Histogram(
 UTC_DAYS = LocalDays(ZoneInfo("UTC"))
 AHEAD = timedelta(minutes=5)
 """A result of a slot farther ahead than this comes from a clock that is wrong: stored, but it tells nothing of the service."""
-SILENT_AT_ONCE = 500
+SILENT_AT_ONCE = 100
 """Most regions declared silent in one transaction, so that a great silence does not lock everything for long."""
 
 

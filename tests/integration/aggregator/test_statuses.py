@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.aggregator import days, followups, replays, usecases
+from services.aggregator import days, followups, records, replays, usecases
 from shared.contracts.codes import IncidentStatus, OverallStatus, Priority, Severity, Status
 from shared.contracts.commands import Overview, UptimeQuery
 from shared.contracts.incidents import Incident
@@ -116,6 +116,23 @@ async def _overview(pool: Pool) -> Overview:
     await followups.recheck_whole(pool, now=at(50))
     async with transaction(pool) as conn:
         return await usecases.overview(conn)
+
+
+async def test_a_mass_outage_is_written_and_said_in_as_many_statements_as_a_small_one(pool: Pool) -> None:
+    """But for the checks that prove it, asked for service by service. Seen red with intervals and events written one by one."""
+
+    async def statements(services: list[str]) -> int:
+        for one in services:
+            await learn(pool, definition(one))
+            await see(pool, "+", service_id=one)
+        sent: list[str] = []
+        failing = batch(result for one in services for result in results("--", first=1, service_id=one))
+        async with transaction(pool) as conn:
+            with conn.query_logger(lambda record: sent.append(record.query)):
+                assert (await usecases.fold(conn, [failing], now=at(3))).changed == len(services)
+        return sum(query != records.SQL_EVIDENCE for query in sent)
+
+    assert await statements(["a", "b"]) == await statements([f"s{number}" for number in range(12)])
 
 
 async def test_silence_is_said_once_by_two_replicas_and_ended_by_results(pool: Pool) -> None:
