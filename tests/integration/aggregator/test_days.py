@@ -173,8 +173,8 @@ async def test_a_day_in_a_pause_is_empty_however_late_the_pause_is_learned(pool:
             await learn(pool, told, now=now)
         for _ in range(2):
             await replays.work(pool, clock=lambda now=now: now)  # type: ignore[misc]  # bound early
-            uptime = await read(pool, now, (now - began).days + 1)
             await work(pool, now)
+        uptime = await read(pool, now, (now - began).days + 1)
         assert [row["status"] for row in await pool.fetch("select status from uptime_records order by date")] == expected
         assert [one.status.value for one in uptime.days][: len(expected)] == expected
 

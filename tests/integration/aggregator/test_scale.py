@@ -128,7 +128,6 @@ async def plan(pool: Pool, sql: str, *values: object) -> str:
     [
         (SQL_SERVICE, "s", r"service_pkey"),
         (records.SQL_READ_DAYS, "sdd", r"(?=[\s\S]*uptime_records_service_id_date_key)[\s\S]*api_call_logs_service_id_date_key"),
-        (records.SQL_SPANS, "sott", r"status_interval_by_time"),
         (rollups.SQL_PARTS.format(source="rollup_hour"), "sttn", r"rollup_hour_\d{4}_\d{2}_pkey"),
         (rollups.SQL_PARTS.format(source="rollup_day"), "sttn", r"rollup_day_pkey"),
         (rollups.SQL_PARTS.format(source="rollup_minute"), "sttn", r"rollup_minute_\d{4}_\d{2}_\d{2}_pkey"),
