@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from infra.ops import scale
-from services.aggregator import days, partitions, records, rollups
+from services.aggregator import chronicle, days, partitions, records, rollups
 from services.aggregator.store import SQL_SERVICE
 from shared.contracts.commands import SERIES_READ, UPTIME_AUDIT, UPTIME_READ, UptimeQuery
 from shared.contracts.history import AuditQuery, SeriesQuery
@@ -128,6 +128,7 @@ async def plan(pool: Pool, sql: str, *values: object) -> str:
     [
         (SQL_SERVICE, "s", r"service_pkey"),
         (records.SQL_READ_DAYS, "sdd", r"(?=[\s\S]*uptime_records_service_id_date_key)[\s\S]*api_call_logs_service_id_date_key"),
+        (chronicle.SQL_INTERVALS, "sttl", r"status_interval_by_time"),
         (rollups.SQL_PARTS.format(source="rollup_hour"), "sttn", r"rollup_hour_\d{4}_\d{2}_pkey"),
         (rollups.SQL_PARTS.format(source="rollup_day"), "sttn", r"rollup_day_pkey"),
         (rollups.SQL_PARTS.format(source="rollup_minute"), "sttn", r"rollup_minute_\d{4}_\d{2}_\d{2}_pkey"),
