@@ -23,7 +23,7 @@ from shared.telemetry import configure_logging, logger
 DRAIN_S = 7.0
 """How long draining may take in all; what is not done by then is redelivered or lies in the outbox or the spool."""
 
-GARBAGE_AFTER = 50_000
+GARBAGE_AFTER = 200_000
 """Objects made before young garbage is looked for. Python looks after 700, and a message with hundreds of results makes thousands that all
 live until they are handled: looking cost three quarters of decoding them. Hardly anything here is in a circle."""
 
