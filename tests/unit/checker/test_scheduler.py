@@ -1,96 +1,18 @@
 """The schedule at work: a real loop, short intervals, a probe that the test holds in its hand."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from services.checker import scheduler as module
-from services.checker.domain.target import Measurement, Target
 from services.checker.probes.engine import EngineStopped
-from services.checker.probes.http import HttpOptions
-from services.checker.scheduler import BROKEN, MISSED, MISSED_EACH, Check, Scheduler
-from shared.clock import utc_now
+from services.checker.scheduler import BROKEN, MISSED, MISSED_EACH
 from shared.contracts.codes import Outcome
+from tests.unit.checker.bench import Bench, running, target
 from tests.waiting import until
-
-
-def target(service_id: str = "one", *, interval_ms: int = 50, url: str = "http://127.0.0.1/", **more: Any) -> Target:  # noqa: ANN401  # any field
-    return Target(service_id, "http", url, interval_ms, 40, HttpOptions(), 0, 1, **more)
-
-
-@dataclass(slots=True)
-class Bench:
-    """A scheduler, what it delivered, and how its probe behaves: what is in `held` hangs until `hold` is set."""
-
-    scheduler: Scheduler = field(init=False)
-    delivered: list[Check] = field(default_factory=list)
-    running: Counter[str] = field(default_factory=Counter)
-    most: int = 0
-    most_together: int = 0
-    hold: asyncio.Event | None = None
-    held: set[str] = field(default_factory=lambda: {"one"})
-    error: Exception | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
-    offset: timedelta = timedelta(0)
-    total: int = 1000
-    per_host: int = 64
-
-    async def probe(self, one: Target) -> Measurement:
-        self.running[one.id] += 1
-        self.most = max(self.most, self.running[one.id])
-        self.most_together = max(self.most_together, self.running.total())
-        try:
-            if self.error:
-                raise self.error
-            if self.hold and one.id in self.held:
-                await self.hold.wait()
-            return Measurement(self.outcomes.pop(0) if self.outcomes else Outcome.HEALTHY)
-        finally:
-            self.running[one.id] -= 1
-
-    def now(self) -> datetime:
-        return utc_now() + self.offset
-
-    def of(self, service_id: str) -> list[Check]:
-        return [check for check in self.delivered if check.target.id == service_id]
-
-    async def delivers(self, number: int, service_id: str = "") -> None:
-        async def enough() -> bool:
-            return len(self.of(service_id) if service_id else self.delivered) >= number
-
-        await until(enough, within_s=5, what=f"{number} checks {service_id}")
-
-    async def begins(self, number: int = 1) -> None:
-        async def begun() -> bool:
-            return self.running.total() == number
-
-        await until(begun, within_s=5, what=f"{number} checks that run")
-
-
-@asynccontextmanager
-async def running(change: Callable[[Bench], None] = lambda _: None) -> AsyncIterator[Bench]:
-    bench = Bench()
-    change(bench)
-    bench.scheduler = Scheduler(
-        region="r",
-        probe=bench.probe,
-        deliver=bench.delivered.append,
-        clock=bench.now,
-        total=bench.total,
-        per_host=bench.per_host,
-    )
-    loop = asyncio.create_task(bench.scheduler.run())
-    yield bench
-    loop.cancel()
-    await asyncio.gather(loop, return_exceptions=True)
-    await bench.scheduler.drain(0.2)
 
 
 async def test_each_slot_is_checked_once_and_in_order() -> None:
@@ -307,33 +229,6 @@ async def test_released_services_run_no_more_and_it_is_told_up_to_when_they_are_
     assert bench.of("one") == []
 
 
-async def test_a_hanging_host_holds_its_places_and_delays_nobody_else() -> None:
-    """Ten services on one host hang, of which two may run: the other host's are on time. Seen red with waiting checks holding places."""
-    hold = asyncio.Event()
-
-    def slow(bench: Bench) -> None:
-        bench.hold, bench.held = hold, {f"slow-{number}" for number in range(10)}
-        bench.total, bench.per_host = 4, 2
-
-    async with running(slow) as bench:
-        bench.scheduler.apply([target(name, url="http://slow.test/") for name in bench.held], ())
-        await bench.begins(2)
-        bench.scheduler.apply([target("quick", url="http://quick.test/")], ())
-        await bench.delivers(10, "quick")
-        assert bench.running.total() == 2
-        assert {check.measurement.outcome for check in bench.of("quick")} == {H}
-        late = [check.began.timestamp() * 1000 - check.slot_ms for check in bench.of("quick")[1:]]
-        assert sorted(late)[len(late) // 2] < 40
-        missed = [check for check in bench.delivered if check.target.id in bench.held]
-        assert {(check.measurement.outcome, check.measurement.error_message) for check in missed} <= {
-            (U, "not checked: the slot was missed")
-        }
-        hold.set()
-        for name in bench.held:
-            await until(lambda name=name: looked_at(bench, name), within_s=5, what=name)  # type: ignore[misc]  # a lambda's default
-    assert bench.most_together <= 4
-
-
 async def test_a_probe_that_does_not_end_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its service is checked on, and its place is free. Seen red without a bound around the probe."""
     monkeypatch.setattr(module, "GRACE_S", 0.1)
@@ -358,47 +253,3 @@ async def test_a_time_over_within_the_probe_is_a_defect_of_its_own() -> None:
         bench.scheduler.apply([target()], ())
         await bench.delivers(1)
     assert bench.delivered[0].measurement.error_message == "not checked: defect of the probe (TimeoutError)"
-
-
-async def looked_at(bench: Bench, name: str) -> bool:
-    return any(check.measurement.outcome is H for check in bench.of(name))
-
-
-async def test_what_waits_for_a_place_misses_its_slots_and_says_so_while_it_waits() -> None:
-    """Seen red with missed slots told only once a place was free."""
-    hold = asyncio.Event()
-
-    def narrow(bench: Bench) -> None:
-        bench.hold, bench.total = hold, 1
-
-    async with running(narrow) as bench:
-        bench.scheduler.apply([target()], ())
-        await bench.begins()
-        bench.scheduler.apply([target("two")], ())
-        await bench.delivers(4, "two")
-        assert {check.measurement.outcome for check in bench.of("two")} == {U}
-        hold.set()
-        await until(lambda: looked_at(bench, "two"), within_s=5, what="two's turn")
-    slots = [check.slot_ms for check in bench.of("two")]
-    assert slots == sorted(set(slots))
-    assert {later - earlier for earlier, later in pairwise(slots)} == {50}
-
-
-async def test_a_service_removed_or_changed_while_it_waits_takes_no_place_with_it() -> None:
-    hold = asyncio.Event()
-
-    def narrow(bench: Bench) -> None:
-        bench.hold, bench.total = hold, 1
-
-    async with running(narrow) as bench:
-        bench.scheduler.apply([target()], ())
-        await bench.begins()
-        bench.scheduler.apply([target("two"), target("three"), target("four")], ())
-        await bench.delivers(2, "two")
-        bench.scheduler.apply([target("three", interval_ms=60)], ["two"])
-        seen = len(bench.of("two"))
-        hold.set()
-        for name in ("one", "three", "four"):
-            await until(lambda name=name: looked_at(bench, name), within_s=5, what=name)  # type: ignore[misc]  # a lambda's default
-    assert len(bench.of("two")) == seen
-    assert bench.most_together == 1
