@@ -1,5 +1,6 @@
 """Incidents: read from their owner, or from memory while it does not answer; handled by reporters."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -10,11 +11,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
 from services.gateway.api.problems import ProblemError
-from services.gateway.api.services import known_state
+from services.gateway.api.services import owner_or_memory
 from services.gateway.live.readmodel import is_open
 from services.gateway.live.views import to_json
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
+from shared.contracts.base import Contract
 from shared.contracts.codes import IncidentStatus, Priority, Severity
 from shared.contracts.commands import (
     INCIDENTS_GET,
@@ -67,15 +69,11 @@ async def list_incidents(  # the filters
 ) -> Response:
     """Return incidents, newest first. While their owner does not answer: those that are in memory, and `complete: false`."""
     query = IncidentQuery(open_only=open, service_id=service, before=before, limit=limit)
-    try:
-        found = (await parts.client.call(INCIDENTS_LIST, query, timeout_s=parts.settings.rpc_timeout_s)).incidents
-        complete = True
-    except NoAnswer:
-        known_state(parts)
-        found = _remembered(parts, query)
-        complete = False
-    shape = {"complete": complete, "stale": not complete and not parts.hub.live, "as_of": None if complete else parts.hub.as_of}
-    return as_json(to_json(shape | {"incidents": [one.model_dump(mode="json") for one in found]}))
+
+    async def ask() -> Sequence[Contract]:
+        return (await parts.client.call(INCIDENTS_LIST, query, timeout_s=parts.settings.rpc_timeout_s)).incidents
+
+    return await owner_or_memory(parts, "incidents", ask(), lambda: _remembered(parts, query))
 
 
 @router.get("/{incident_id}")

@@ -1,5 +1,6 @@
 """Maintenance windows: read from their owner, or from memory while it does not answer; planned by reporters."""
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -10,14 +11,13 @@ from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
 from services.gateway.api.deep import Key, Moment, id_of, outdate, wrong
 from services.gateway.api.history import Given, Name
-from services.gateway.api.services import known_state
-from services.gateway.live.views import to_json
+from services.gateway.api.services import owner_or_memory
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
+from shared.contracts.base import Contract
 from shared.contracts.commands import MAINTENANCE_CHANGE, MAINTENANCE_LIST, MAINTENANCE_SCHEDULE
 from shared.contracts.history import MaintenanceChange, MaintenanceDraft, MaintenanceQuery
 from shared.contracts.maintenance import Maintenance
-from shared.rpc import NoAnswer
 
 router = APIRouter(prefix="/api/v1/maintenances")
 
@@ -63,15 +63,11 @@ async def list_maintenances(  # the filters
     if start and end and start >= end:
         raise wrong(field="from", reason="must lie before `to`")
     query = MaintenanceQuery(starts_at=start, ends_at=end, service_id=service, limit=limit)
-    try:
-        found = (await parts.client.call(MAINTENANCE_LIST, query, timeout_s=parts.settings.rpc_timeout_s)).maintenances
-        complete = True
-    except NoAnswer:
-        known_state(parts)
-        found = _remembered(parts, query)
-        complete = False
-    shape = {"complete": complete, "stale": not complete and not parts.hub.live, "as_of": None if complete else parts.hub.as_of}
-    return as_json(to_json(shape | {"maintenances": [one.model_dump(mode="json") for one in found]}))
+
+    async def ask() -> Sequence[Contract]:
+        return (await parts.client.call(MAINTENANCE_LIST, query, timeout_s=parts.settings.rpc_timeout_s)).maintenances
+
+    return await owner_or_memory(parts, "maintenances", ask(), lambda: _remembered(parts, query))
 
 
 @router.post("", status_code=201)

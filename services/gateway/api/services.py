@@ -1,5 +1,6 @@
 """Services: read from memory, changed by the checker, who alone judges a definition."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,6 +12,7 @@ from services.gateway.live.readmodel import Answers
 from services.gateway.live.views import to_json
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
+from shared.contracts.base import Contract
 from shared.contracts.commands import (
     SERVICES_CHANGE,
     SERVICES_CREATE,
@@ -22,6 +24,7 @@ from shared.contracts.commands import (
     ServiceRef,
 )
 from shared.contracts.services import ServiceDefinition
+from shared.rpc import NoAnswer
 
 router = APIRouter(prefix="/api/v1/services")
 LONGEST_ID = 200
@@ -106,6 +109,21 @@ def known_state(parts: Parts) -> None:
     """Raise `ProblemError` 503 as long as nothing is known here."""
     if not parts.hub.model.filled:
         raise ProblemError(503, "Not ready", "The state is not known here yet. Try again in a moment.", headers={"Retry-After": "2"})
+
+
+async def owner_or_memory(
+    parts: Parts, name: str, ask: Awaitable[Sequence[Contract]], remembered: Callable[[], Sequence[Contract]]
+) -> Response:
+    """Answer with a list as its owner gives it; while that does not answer, with what is in memory, and `complete: false`."""
+    try:
+        found = await ask
+        complete = True
+    except NoAnswer:
+        known_state(parts)
+        found = remembered()
+        complete = False
+    shape = {"complete": complete, "stale": not complete and not parts.hub.live, "as_of": None if complete else parts.hub.as_of}
+    return as_json(to_json(shape | {name: [one.model_dump(mode="json") for one in found]}))
 
 
 def _one(parts: Parts, service: ServiceDefinition, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
