@@ -96,7 +96,8 @@ def test_the_tests_import_what_is_declared() -> None:
 def test_nothing_is_declared_that_nobody_imports() -> None:
     """So that what is no longer needed goes."""
     wanted = {IMPORTED_AS.get(name, name.replace("-", "_")): name for name in (RUNTIME | DEVELOPMENT) - NOT_IMPORTED}
-    assert {package for module, package in wanted.items() if module not in imported(*OURS)} == set()
+    found = imported(*OURS)
+    assert {package for module, package in wanted.items() if module not in found} == set()
 
 
 def test_records_of_decisions_are_numbered_without_gap_and_say_what_was_decided() -> None:
