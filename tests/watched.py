@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,6 +39,19 @@ async def check(kind: str, url: str, *, timeout_ms: int = 3000, rules: HostRules
     """Check once. The tests' authority is trusted as the system's are; no engine, for kinds that are not HTTP."""
     tools = Tools(None, rules, str(certificates.authority().file))  # type: ignore[arg-type]  # whoever takes it fails at once
     return await PROBES[kind](target(kind, url, timeout_ms=timeout_ms, **options), tools)
+
+
+@asynccontextmanager
+async def hanging(one: Callable[[], Coroutine[Any, Any, Measurement]]) -> AsyncIterator[None]:
+    """Have a hundred checks that hang, all the while. Fails if one of them is done."""
+    held = [asyncio.create_task(one()) for _ in range(100)]
+    try:
+        yield
+        assert not any(task.done() for task in held)
+    finally:
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
 
 async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

@@ -1,10 +1,12 @@
 """What the aggregator and the checker say, for tests of incidents; and what incidents says, read from its outbox."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from services.incidents import usecases
+from services.incidents.consumers import Wiring
 from services.incidents.domain.lifecycle import Policy
 from shared.contracts.codes import Status
 from shared.contracts.commands import IncidentQuery
@@ -14,9 +16,20 @@ from shared.contracts.registry import decode
 from shared.contracts.services import ServiceDefinition, ServiceRegisteredV1
 from shared.contracts.status import Evidence, ServiceStatus, ServiceStatusChangedV1
 from shared.database import Pool, transaction
+from shared.messaging import Publisher
+from shared.rpc import Client
 
 START = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 O, PO, MO, ND, E = Status.OPERATIONAL, Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE, Status.NO_DATA, Status.EMPTY  # noqa: E741  # as everybody knows them
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The service's edge: somebody who asks it, somebody who says things, and what it runs on."""
+
+    client: Client
+    publisher: Publisher
+    wiring: Wiring
 
 
 def at(minute: float) -> datetime:

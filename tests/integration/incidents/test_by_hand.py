@@ -1,18 +1,13 @@
 """Incidents that people open and lead, over the broker and on a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from services.incidents import usecases
-from services.incidents.consumers import Wiring, answer, subscribe_events
 from services.incidents.domain.lifecycle import Policy
-from shared.clock import utc_now
-from shared.consuming import consuming, open_consumer
 from shared.contracts.codes import IncidentStatus, Priority, Severity
 from shared.contracts.commands import (
     INCIDENTS_GET,
@@ -29,13 +24,10 @@ from shared.contracts.commands import (
 from shared.contracts.registry import encode, make_event
 from shared.contracts.status import ServiceStatus, ServiceStatusChangedV1
 from shared.database import Pool, transaction
-from shared.health import Health
-from shared.messaging import Outgoing, Publisher, open_publisher
-from shared.outbox import relaying
-from shared.rpc import Client, Refused, open_client
+from shared.messaging import Outgoing
+from shared.rpc import Client, Refused
 from shared.topology import EVENTS
-from tests.integration.incidents.story import MO, O, at, definition, hear, history, incidents, learn, told
-from tests.servers import Vhost
+from tests.integration.incidents.story import MO, Edge, O, at, definition, hear, history, incidents, learn, told
 from tests.waiting import until
 
 IDENTIFIED, MONITORING, RESOLVED, INVESTIGATING = (
@@ -44,28 +36,6 @@ IDENTIFIED, MONITORING, RESOLVED, INVESTIGATING = (
     IncidentStatus.RESOLVED,
     IncidentStatus.INVESTIGATING,
 )
-
-
-@pytest.fixture
-async def edge(pool: Pool, vhost: Vhost) -> AsyncIterator[tuple[Client, Publisher]]:
-    """Run the service's edge in this process; give somebody who asks it, and somebody who says things."""
-    health = Health("incidents")
-    async with AsyncExitStack() as stack:
-        publisher = await stack.enter_async_context(open_publisher(vhost.amqp_url, name="publisher", health=health))
-        relay = await stack.enter_async_context(relaying(pool, publisher, health))
-        consumer = open_consumer(vhost.amqp_url, name="consumer", publisher=publisher, health=health)
-        wiring = Wiring(consumer, pool, relay, utc_now, Policy())
-        subscribe_events(wiring)
-        answer(wiring)
-        await stack.enter_async_context(consuming(consumer))
-        client = await stack.enter_async_context(open_client(vhost.amqp_url, name="asker", health=health))
-        await asyncio.wait_for(asyncio.gather(consumer.consuming.wait(), publisher.connected.wait()), 20)
-
-        async def linked() -> bool:
-            return "rpc client" not in await health.reasons()
-
-        await until(linked, within_s=10, what="the asker is connected")
-        yield client, publisher
 
 
 def draft(**changes: object) -> IncidentDraft:
@@ -95,16 +65,16 @@ async def refused(client: Client, written: IncidentDraft | IncidentEntry) -> Pro
     return refusal.value.problem
 
 
-async def test_without_a_priority_it_follows_from_the_severity(pool: Pool, edge: tuple[Client, Publisher]) -> None:
+async def test_without_a_priority_it_follows_from_the_severity(pool: Pool, edge: Edge) -> None:
     """Seen red with P4 for whatever names none."""
-    client, _ = edge
+    client = edge.client
     await learn(pool, definition())
     opened = [await client.call(INCIDENTS_OPEN, draft(id=uuid4(), severity=one, priority=None)) for one in Severity]
     assert [one.priority for one in opened] == [Priority.P4, Priority.P3, Priority.P2, Priority.P1]
 
 
-async def test_an_incident_by_hand_asked_twice_at_every_step(pool: Pool, edge: tuple[Client, Publisher]) -> None:
-    client, _ = edge
+async def test_an_incident_by_hand_asked_twice_at_every_step(pool: Pool, edge: Edge) -> None:
+    client = edge.client
     await learn(pool, definition())
     written = draft()
     first, second = await asyncio.gather(client.call(INCIDENTS_OPEN, written), client.call(INCIDENTS_OPEN, written))
@@ -130,8 +100,8 @@ async def test_an_incident_by_hand_asked_twice_at_every_step(pool: Pool, edge: t
     assert (await client.call(INCIDENTS_LIST, IncidentQuery(before=found.started_at))).incidents == ()
 
 
-async def test_what_is_refused_names_the_field(pool: Pool, edge: tuple[Client, Publisher]) -> None:
-    client, _ = edge
+async def test_what_is_refused_names_the_field(pool: Pool, edge: Edge) -> None:
+    client = edge.client
     await learn(pool, definition())
     opened = await client.call(INCIDENTS_OPEN, draft())
     other = await client.call(INCIDENTS_OPEN, draft())
@@ -155,8 +125,8 @@ async def test_what_is_refused_names_the_field(pool: Pool, edge: tuple[Client, P
     assert (stolen.status, [one.field for one in stolen.errors]) == (409, ["entry_id"])
 
 
-async def test_an_automatic_incident_that_a_person_resolved_stays_resolved(pool: Pool, edge: tuple[Client, Publisher]) -> None:
-    client, _ = edge
+async def test_an_automatic_incident_that_a_person_resolved_stays_resolved(pool: Pool, edge: Edge) -> None:
+    client = edge.client
     changes = history(O, MO, O, MO)
     await hear(pool, *changes[:2])
     [incident] = await incidents(pool)
@@ -167,8 +137,8 @@ async def test_an_automatic_incident_that_a_person_resolved_stays_resolved(pool:
     assert [(one.started_at, one.resolved_by) for one in await incidents(pool)] == [(at(4), None), (at(2), "lee")]
 
 
-async def test_the_same_event_delivered_three_times_opens_one_incident(pool: Pool, edge: tuple[Client, Publisher]) -> None:
-    _, publisher = edge
+async def test_the_same_event_delivered_three_times_opens_one_incident(pool: Pool, edge: Edge) -> None:
+    publisher = edge.publisher
 
     async def say(status: ServiceStatus) -> None:
         event = make_event(

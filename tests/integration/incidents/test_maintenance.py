@@ -1,30 +1,20 @@
 """Maintenance windows on a real database and broker: asked twice, begun and ended by the database's clock, said once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from services.incidents import maintenances
-from services.incidents.consumers import Wiring, answer, keep_time
-from services.incidents.domain.lifecycle import Policy
-from shared.clock import utc_now
-from shared.consuming import consuming, open_consumer
+from services.incidents.consumers import keep_time
 from shared.contracts.codes import MaintenanceStatus
 from shared.contracts.commands import MAINTENANCE_CHANGE, MAINTENANCE_LIST, MAINTENANCE_SCHEDULE
 from shared.contracts.history import MaintenanceChange, MaintenanceDraft, MaintenanceQuery
 from shared.contracts.maintenance import Maintenance
 from shared.database import Pool, transaction
-from shared.health import Health
-from shared.messaging import open_publisher
-from shared.outbox import relaying
-from shared.rpc import Client, Refused, open_client
-from tests.integration.incidents.story import definition, learn, said
-from tests.servers import Vhost
-from tests.waiting import until
+from shared.rpc import Refused
+from tests.integration.incidents.story import Edge, definition, learn, said
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELLED = MaintenanceStatus
 HOUR = timedelta(hours=1)
@@ -197,36 +187,14 @@ async def test_the_list_has_what_touches_a_time_newest_start_first(known: Pool) 
     assert await titles(MaintenanceQuery(limit=1)) == ["in 9"]
 
 
-@pytest.fixture
-async def edge(known: Pool, vhost: Vhost) -> AsyncIterator[tuple[Client, Wiring]]:
-    """Run the service's answers in this process; give somebody who asks."""
-    health = Health("incidents")
-    async with AsyncExitStack() as stack:
-        publisher = await stack.enter_async_context(open_publisher(vhost.amqp_url, name="publisher", health=health))
-        relay = await stack.enter_async_context(relaying(known, publisher, health))
-        consumer = open_consumer(vhost.amqp_url, name="consumer", publisher=publisher, health=health)
-        wiring = Wiring(consumer, known, relay, utc_now, Policy())
-        answer(wiring)
-        await stack.enter_async_context(consuming(consumer))
-        client = await stack.enter_async_context(open_client(vhost.amqp_url, name="asker", health=health))
-        await asyncio.wait_for(asyncio.gather(consumer.consuming.wait(), publisher.connected.wait()), 20)
-
-        async def linked() -> bool:
-            return "rpc client" not in await health.reasons()
-
-        await until(linked, within_s=10, what="the asker is connected")
-        yield client, wiring
-
-
-async def test_by_the_broker_it_is_announced_changed_listed_and_kept_in_time(known: Pool, edge: tuple[Client, Wiring]) -> None:
-    client, wiring = edge
+async def test_by_the_broker_it_is_announced_changed_listed_and_kept_in_time(known: Pool, edge: Edge) -> None:
     written = await draft(known)
-    announced = await client.call(MAINTENANCE_SCHEDULE, written)
-    changed = await client.call(MAINTENANCE_CHANGE, MaintenanceChange(id=announced.id, title="New disks at last", actor="lee"))
+    announced = await edge.client.call(MAINTENANCE_SCHEDULE, written)
+    changed = await edge.client.call(MAINTENANCE_CHANGE, MaintenanceChange(id=announced.id, title="New disks at last", actor="lee"))
     await pass_time(known, HOUR)
-    assert await keep_time(wiring) == 1
+    assert await keep_time(edge.wiring) == 1
 
-    listed = await client.call(MAINTENANCE_LIST, MaintenanceQuery())
+    listed = await edge.client.call(MAINTENANCE_LIST, MaintenanceQuery())
 
     assert (changed.title, changed.version) == ("New disks at last", 2)
     assert [(one.id, one.status, one.version) for one in listed.maintenances] == [(written.id, IN_PROGRESS, 3)]
