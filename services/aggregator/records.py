@@ -1,7 +1,7 @@
 """SQL of the records: each check once in api_response_times, and each day in api_call_logs and uptime_records."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -28,13 +28,7 @@ COLUMNS = (
 )
 """What is stored of a check; `row` gives the values."""
 
-INCOMING = "incoming_check"
-SQL_MAKE_INCOMING = f"""
-create temporary table if not exists {INCOMING} on commit delete rows as select {", ".join(COLUMNS)} from api_response_times with no data"""
-SQL_INSERT_CHECKS = f"""
-with stored as (
-    insert into api_response_times ({", ".join(COLUMNS)}) select {", ".join(COLUMNS)} from {INCOMING} on conflict do nothing returning id
-) select case when count(*) < $1 then coalesce(array_agg(id), '{{}}') end from stored  -- NULL: all of them, as nearly always"""
+SQL_STORED = "select id from api_response_times where id = any($1::uuid[]) and scheduled_at between $2 and $3"
 
 SQL_INSERT_CALLS = """
 insert into api_response_times (id, service_id, region, scheduled_at, measured_at, outcome, is_success, response_time, status_code,
@@ -106,16 +100,15 @@ def row(one: CheckResult, checker: str) -> tuple[object, ...]:
     )
 
 
-async def bring_checks(conn: Connection, checks: Iterable[tuple[CheckResult, str]]) -> None:
-    """Bring checks, each with the checker that measured it, beside the table, for `insert_checks` in the same transaction."""
-    await conn.execute(SQL_MAKE_INCOMING)
-    await conn.copy_records_to_table(INCOMING, records=[row(result, checker) for result, checker in checks], columns=COLUMNS)
+async def stored_ids(conn: Connection, checks: Collection[CheckResult]) -> set[int]:
+    """Return the ids (as numbers) of those checks that are stored already. Their services are locked, so nobody else stores more."""
+    slots = [one.scheduled_at for one in checks]
+    return {row["id"].int for row in await conn.fetch(SQL_STORED, [one.id for one in checks], min(slots), max(slots))}
 
 
-async def insert_checks(conn: Connection, number: int) -> set[int] | None:
-    """Store the checks that were brought, so many; return the ids (as numbers) of those that were not there yet, None if all are new."""
-    stored = await conn.fetchval(SQL_INSERT_CHECKS, number)
-    return None if stored is None else {one.int for one in stored}
+async def insert_checks(conn: Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    """Store checks that are not stored yet, each as `row` gives it: straight into the table, as fast as there is."""
+    await conn.copy_records_to_table("api_response_times", records=rows, columns=COLUMNS)
 
 
 async def insert_calls(conn: Connection, batch_id: UUID, batch: CallBatchV1) -> int:

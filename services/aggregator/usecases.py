@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import isfinite
+from uuid import uuid5
 from zoneinfo import ZoneInfo
 
 import prometheus_client
@@ -70,14 +71,16 @@ async def fold(
     Safe to run again and in any order: only what is not stored yet counts. Raises what the database raises; a deadlock or a
     serialization failure is transient, and the whole can be run again.
     """
-    given = {one.id.int: (_credible(one, now=now), batch.data.checker) for batch in batches for one in batch.data.results}
+    told = [(_credible(one, now=now), batch.data.checker) for batch in batches for one in batch.data.results]
+    given = {one.id.int: (one, records.row(one, checker)) for one, checker in told}
     if not given:
         return Folded(0, 0, 0)
     with FOLD_SECONDS.time():
-        await records.bring_checks(conn, given.values())  # what needs no lock first
         services = await store.lock_services(conn, {result.service_id for result, _ in given.values()})
-        stored = await records.insert_checks(conn, len(given))
-        fresh = [result for id_, (result, _) in given.items() if stored is None or id_ in stored]
+        stored = await records.stored_ids(conn, [result for result, _ in given.values()])
+        new = [given[id_] for id_ in given if id_ not in stored]
+        await records.insert_checks(conn, [row for _, row in new])
+        fresh = [result for result, _ in new]
         known = [result for result in fresh if result.outcome is not Outcome.UNKNOWN]
         await _add_to_days(conn, [one for one in known if one.attempt == 0], days)  # a confirmation tells of the same slot once more
         await rollups.mark(conn, rollups.late_minutes(((one.service_id, one.scheduled_at) for one in fresh), now=now))
@@ -89,12 +92,15 @@ async def fold(
 
 
 def _credible(one: CheckResult, *, now: datetime) -> CheckResult:
-    """Return a result, or one of unknown outcome in its place: were one from the future believed, all that come before it would be late."""
+    """Return a result, or one of unknown outcome in its place: were one from the future believed, all that come before it would be late.
+
+    Under another id, so that the slot's own result still counts when its time has come.
+    """
     if one.scheduled_at <= now + AHEAD:
         return one
     message = f"not counted: the checker's clock was more than {AHEAD // timedelta(minutes=1)} minutes ahead"
     changes = {"outcome": Outcome.UNKNOWN, "response_time_ms": None, "error_type": ErrorType.UNKNOWN, "error_message": message}
-    return one.model_copy(update=changes)
+    return one.model_copy(update=changes | {"id": uuid5(one.id, "ahead")})
 
 
 def _count(fresh: Sequence[CheckResult], *, repeated: int, now: datetime) -> None:
@@ -140,7 +146,7 @@ async def _add_to_statuses(
     for (service_id, name), observations in seen.items():
         before, service = regions[service_id].get(name, Region(name)), services[service_id]
         calm = unmoved(before, observations, service.thresholds)
-        slot = disturbed_from(before, observations, service.thresholds, silent_after=service.silent_after, calm=calm)
+        slot = disturbed_from(before, observations, service.thresholds, calm=calm)
         if slot is not None and service.version > 0:  # its definition will mark the whole
             disturbed[service_id] = min(slot, disturbed.get(service_id, slot))
         after = observe(before, observations, service.thresholds)

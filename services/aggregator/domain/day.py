@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
-from fractions import Fraction
 
 from shared.contracts.codes import Status
 
-OPERATIONAL_FROM = Fraction(999, 1000)
-PARTIAL_FROM = Fraction(95, 100)
+OPERATIONAL_FROM = 999
+"""Thousandths of the checks; so is the next."""
+PARTIAL_FROM = 950
 CENT = Decimal("0.01")
 
 
@@ -79,10 +79,9 @@ def day_status(successful: int, total: int) -> Status:
     """Return what the counts of a day say of it."""
     if total == 0:
         return Status.NO_DATA
-    share = Fraction(successful, total)
-    if share >= OPERATIONAL_FROM:
+    if 1000 * successful >= OPERATIONAL_FROM * total:
         return Status.OPERATIONAL
-    return Status.PARTIAL_OUTAGE if share >= PARTIAL_FROM else Status.MAJOR_OUTAGE
+    return Status.PARTIAL_OUTAGE if 1000 * successful >= PARTIAL_FROM * total else Status.MAJOR_OUTAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ SERVICES = [f"service-{number}" for number in range(8)]
 
 
 async def test_the_same_batches_three_times_and_shuffled_give_the_same_numbers(pool: Pool) -> None:
-    """Seen red with `on conflict do nothing returning id` answered by all ids, and with a sum of response times in floating point."""
+    """Seen red without asking what is stored, with repeats counted as new, and with a sum of response times in floating point."""
     await learn(pool, definition())
     everything = results("+++-++--" * 3) + results("++------" * 3, region="us")
     await fold(pool, batch(everything), now=at(24))
@@ -153,7 +153,11 @@ async def test_partitions_are_made_once_and_take_over_what_came_before_them(pool
 
 
 async def test_a_result_from_the_future_is_stored_and_tells_nothing(pool: Pool) -> None:
-    """Seen red with results believed whatever their slot: the service was operational for ever, and no result after it was news."""
+    """The slot's own result counts once its time has come.
+
+    Seen red with results believed whatever their slot: the service was operational for ever, and no result after it was news; and with
+    one id for both.
+    """
     await learn(pool, definition())
     await see(pool, "+++++")
     ahead = results("--+", start=at(6) + usecases.AHEAD)
@@ -162,6 +166,7 @@ async def test_a_result_from_the_future_is_stored_and_tells_nothing(pool: Pool) 
     outcomes = await pool.fetch("select outcome, error_message is not null as why from api_response_times where scheduled_at > $1", at(10))
     assert [tuple(one) for one in outcomes] == [("failed", True), ("unknown", True), ("unknown", True)], "up to five minutes are believed"
     assert await pool.fetchval("select sum(total_checks) from uptime_records") == 6
+    assert (await fold(pool, batch(ahead[1:]), now=ahead[2].scheduled_at)).stored == 2
     await see(pool, "--", first=200)
     assert (await service_changes(pool))[-1].status is Status.MAJOR_OUTAGE
     assert await usecases.declare_silent(pool, settled_since=START, now=at(6000)) == 1
