@@ -18,7 +18,7 @@ from services.aggregator.domain.accounting import Judgement
 from services.aggregator.domain.alarming import ALWAYS, BREACHED, BURN, EXHAUSTED, Finding, Key, Step, steps
 from services.aggregator.domain.calendar import Window
 from services.aggregator.domain.contracts import ended, present
-from services.aggregator.facts import Checks
+from services.aggregator.facts import Checks, Unsettled
 from services.aggregator.promises import Promise
 from services.aggregator.standings import Burn, Sample, View
 from services.aggregator.store import moment, slot_of
@@ -37,8 +37,6 @@ SERVICES_AT_ONCE = 100
 """Services whose facts are in memory at once; a contract over more is looked at alone."""
 PATIENCE = timedelta(minutes=5)
 """A window is judged so long after its end, and not while results of it wait to be told of: what is said then is never taken back."""
-RECENT = timedelta(minutes=1)
-"""What is younger and still to be computed keeps nothing back: where services flap, something always is."""
 
 SECONDS = Histogram("sla_aggregator_slas_seconds", "Time of one look at all SLA contracts", buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300))
 LOOKED_AT = Gauge(
@@ -66,17 +64,6 @@ SQL_NEXT_VERSIONS = """
 insert into sla_said (contract_id, version) values ($1, $2)
     on conflict (contract_id) do update set version = sla_said.version + excluded.version
 returning version"""
-# What is marked, and what was not heard for so long that it is about to be declared silent (store.SQL_FELL_SILENT, but whenever we began to
-# listen): until then its timeline goes on as it was. A mark of the last moments is no more than a turn that is being written.
-SQL_UNSETTLED = """
-select service_id, min(since) as since, bool_or(unsure) as unsure from (
-    select service_id, from_slot as since, from_slot < $3 as unsure from timeline_dirty where service_id = any($1::text[])
-     union all
-    select r.service_id, floor(extract(epoch from r.newest_at) * 1000)::bigint, true
-      from region_state r join service s on s.id = r.service_id
-     where r.service_id = any($1::text[]) and r.slots <> '{}' and s.version > 0 and s.is_active and s.removed_at is null
-       and r.newest_at + s.silent_after_ms * interval '1 millisecond' < $2) as waiting
- group by service_id"""
 
 Service = tuple[str, str]
 """A contract and one of its services, by id."""
@@ -150,7 +137,7 @@ async def look_at(
     `judge_until`: months and quarters that ended up to then are judged; None: none is now. `hurry`: even where results of them still
     wait to be told of, because the terms are about to change.
     """
-    unsettled = await _unsettled(conn, contracts, now=now)
+    unsettled = await facts.unsettled(conn, {service_id for one in contracts for service_id in one.contract.services}, now=now)
     to_judge = _to_judge(contracts, judge_until, {} if hurry else unsettled)
     cases = await _cases(conn, contracts, to_judge, unsettled, at=slot_of(now))
     states = await _states(conn, contracts, to_judge, at=slot_of(now))
@@ -160,24 +147,6 @@ async def look_at(
     judged = {contract_id: windows[-1].end for contract_id, windows in to_judge.items() if windows}
     await promises.judged(conn, {contract_id: moment(end) for contract_id, end in judged.items()})
     return said
-
-
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """From which slot on a service's timeline waits to be computed, and whether that may change more than the last moments."""
-
-    since: int
-    unsure: bool
-
-
-async def _unsettled(conn: Connection, contracts: Iterable[Promise], *, now: datetime) -> dict[str, Unsettled]:
-    """Return the services whose timelines do not say yet what is known, or will be once they are declared silent.
-
-    After everything was switched off, an outage goes on in the timeline until its checks come again, or their silence is said.
-    """
-    services = list({service_id for one in contracts for service_id in one.contract.services})
-    rows = await conn.fetch(SQL_UNSETTLED, services, now, slot_of(now - RECENT))
-    return {row["service_id"]: Unsettled(row["since"], row["unsure"]) for row in rows}
 
 
 def _to_judge(contracts: Sequence[Promise], judge_until: datetime | None, unsettled: Mapping[str, Unsettled]) -> dict[str, list[Window]]:

@@ -13,6 +13,8 @@ from shared.contracts.commands import (
     CORRECTIONS_MAKE,
     CORRECTIONS_REVOKE,
     SLA_EXCLUDE,
+    SLA_EXCLUSION_REVOKE,
+    SLA_EXCLUSIONS,
     SLA_LIST,
     SLA_PUT,
     SLA_REMOVE,
@@ -39,13 +41,15 @@ from shared.contracts.history import (
     SlaContractRef,
     SlaContracts,
     SlaExclusionDraft,
+    SlaExclusionRef,
+    SlaExclusions,
     SlaReport,
     SlaReportQuery,
     SlaStandings,
     StatusHistory,
     Timeline,
 )
-from shared.contracts.sla import Correction, SlaContract
+from shared.contracts.sla import Correction, SlaContract, SlaExclusion
 from shared.database import Connection, Pool, transaction
 
 Answers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
@@ -122,6 +126,14 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
         async with transaction(pool) as conn:
             return await slas.exclude(conn, params, now=clock())
 
+    async def revoke(params: SlaExclusionRef) -> SlaExclusion:
+        async with transaction(pool) as conn:
+            return await slas.revoke_exclusion(conn, params, now=clock())
+
+    async def excluded(params: SlaContractRef) -> SlaExclusions:
+        async with reading(pool) as conn:
+            return await slas.exclusions(conn, params.id)
+
     async def standing(params: SlaContractRef) -> SlaStandings:
         async with reading(pool) as conn:
             return await slas.standing(conn, params.id, now=clock())
@@ -130,4 +142,13 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
         async with reading(pool) as conn:
             return await slas.report(conn, params, now=clock())
 
-    return {SLA_LIST: contracts, SLA_PUT: put, SLA_REMOVE: remove, SLA_EXCLUDE: exclude, SLA_STANDING: standing, SLA_REPORT: report}
+    return {
+        SLA_LIST: contracts,
+        SLA_PUT: put,
+        SLA_REMOVE: remove,
+        SLA_EXCLUDE: exclude,
+        SLA_EXCLUSIONS: excluded,
+        SLA_EXCLUSION_REVOKE: revoke,
+        SLA_STANDING: standing,
+        SLA_REPORT: report,
+    }

@@ -20,7 +20,6 @@ from services.aggregator.domain.calendar import DAY_MS, Window
 from services.aggregator.domain.canonical import digest
 from services.aggregator.domain.courses import Rules, combined
 from services.aggregator.domain.timeline import Interval, Span, State, corrected
-from services.aggregator.domain.verdict import Thresholds
 from services.aggregator.facts import Facts
 from services.aggregator.promises import Promise
 from services.aggregator.store import moment, slot_of
@@ -38,11 +37,17 @@ MOST_INTERVALS = 10_000
 MARGIN_MS = DAY_MS
 """A dry run begins so much earlier, from unknown, and looks so far ahead, so that what it says of its time does not depend on its edges."""
 DEFAULT = Accounting()
+UNDER_NO_DIGEST = ("digest", "settled", "computed_at")
 
-SQL_MAINTENANCES = """
-select id, version, title, description, services, status, starts_at, ends_at, created_by, created_at from maintenance_window
- where services @> array[$1::text] and status <> 'cancelled' and starts_at < $3 and ends_at > $2
+SETTLED_AFTER = timedelta(seconds=10)
+"""What was published is asked for so long after it at the earliest: what was being written at that moment is there by then."""
+
+_MAINTENANCES = """
+select id, version, title, description, services, status, starts_at, ends_at, created_by, created_at from {windows} m
+ where services @> array[$1::text] and status <> 'cancelled' and starts_at < $3 and ends_at > $2 {known}
  order by starts_at, id"""
+SQL_MAINTENANCES = _MAINTENANCES.format(windows="maintenance_window", known="")
+SQL_MAINTENANCES_THEN = _MAINTENANCES.format(windows="maintenance_window_version", known=facts.NEWEST_KNOWN)
 
 
 async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> Timeline:
@@ -59,8 +64,9 @@ async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> T
 async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
     """Return everything that a service's uptime over a time follows from, up to now, with a digest.
 
-    The same question on the same facts gives the same digest. `as_of`: timeline, corrections and exclusions as they were published
-    then. Raises `Refused`: 404 for an unknown service or contract, 422 for times and contracts that do not fit.
+    The same question on the same facts gives the same digest. `as_of`: everything as it was known then, whatever came to be known
+    since; checks are not counted, as nobody knows which of them were there. Raises `Refused`: 404 for an unknown service or contract,
+    422 for times and contracts that do not fit.
     """
     window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST, as_of=query.as_of)
     promise = await _promise(conn, query)
@@ -70,7 +76,7 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
     accounting = promise.terms.accounting if promise else DEFAULT
     exclusion_ids = frozenset(one.id for one in excluded)
     total = account(known.pieces(excluded), accounting, maintenance=known.maintenance_ids, exclusions=exclusion_ids)
-    checks = (await facts.checks(conn, [query.service_id], window))[query.service_id]
+    checks = (await facts.checks(conn, [query.service_id], window))[query.service_id] if query.as_of is None else None
     found = Audit(
         service_id=query.service_id,
         starts_at=moment(window.start),
@@ -83,20 +89,21 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
         intervals=tuple(_told(corrected(known.measured, known.corrections, window), measured)),
         measured=tuple(_intervals(measured)),
         corrections=tuple(await corrections.over(conn, query.service_id, window.start, window.end, as_of=query.as_of)),
-        maintenances=tuple(await _maintenances(conn, query.service_id, window)),
+        maintenances=tuple(await _maintenances(conn, query.service_id, window, as_of=query.as_of)),
         exclusions=tuple(one for one in promise.contract.exclusions if str(one.id) in exclusion_ids) if promise else (),
         uptime_percentage=_plain(total.percentage),
-        checks_percentage=_plain(checks.percentage),
-        total_checks=checks.total,
-        successful_checks=checks.successful,
-        failed_checks=checks.failed,
+        checks_percentage=None if checks is None else _plain(checks.percentage),
+        total_checks=None if checks is None else checks.total,
+        successful_checks=None if checks is None else checks.successful,
+        failed_checks=None if checks is None else checks.failed,
         counted_minutes=total.counted / 60_000,
         downtime_minutes=float(total.downtime / 60_000),
         formula_version=FORMULA_VERSION,
         digest="",
+        settled=query.as_of is not None or await facts.settled(conn, [query.service_id], until=window.end, now=now),
         computed_at=now,
     )
-    return found.model_copy(update={"digest": digest(found.model_dump(mode="json", exclude={"digest", "computed_at"}))})
+    return found.model_copy(update={"digest": digest(found.model_dump(mode="json", exclude=set(UNDER_NO_DIGEST)))})
 
 
 async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> DryRun:
@@ -141,9 +148,10 @@ def _other(rules: Sequence[Rules], query: DryRunQuery) -> list[Rules]:
     return [
         replace(
             one,
-            thresholds=Thresholds(
-                query.failure_threshold or one.thresholds.failure,
-                query.recovery_threshold or one.thresholds.recovery,
+            thresholds=replace(
+                one.thresholds,
+                failure=query.failure_threshold or one.thresholds.failure,
+                recovery=query.recovery_threshold or one.thresholds.recovery,
             ),
             quorum=quorum or one.quorum,
         )
@@ -184,8 +192,9 @@ async def _window(
         raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {service_id!r}."))
     if ends_at - starts_at > longest:
         raise _not_valid(field="ends_at", reason=f"at most {longest.days} days after starts_at")
-    if as_of is not None and as_of > now:
-        raise _not_valid(field="as_of", reason="has not come yet")
+    if as_of is not None and as_of > now - SETTLED_AFTER:
+        reason = "has not come yet" if as_of > now else f"must lie {SETTLED_AFTER.seconds} seconds back, so that all of it is written"
+        raise _not_valid(field="as_of", reason=reason)
     window = Window(slot_of(starts_at), slot_of(min(ends_at, as_of or now)))
     if ends_at <= starts_at:
         raise _not_valid(field="ends_at", reason="must be after starts_at")
@@ -195,18 +204,18 @@ async def _window(
 
 
 async def _promise(conn: Connection, query: AuditQuery) -> Promise | None:
-    """Return the contract that is asked by; `as_of` with the exclusions of then, and without a version: it has no history."""
+    """Return the contract that is asked by; `as_of`: as it was known then."""
     if query.contract_id is None:
         return None
-    found = await promises.find(conn, query.contract_id)
+    if query.as_of is None:
+        found, when = await promises.find(conn, query.contract_id), "is"
+    else:
+        found, when = await promises.then(conn, query.contract_id, as_of=query.as_of), "was then"
     if found is None:
-        raise Refused(Problem(title="Not found", status=404, detail=f"There is no contract {query.contract_id!r}."))
+        raise Refused(Problem(title="Not found", status=404, detail=f"There {when} no contract {query.contract_id!r}."))
     if query.service_id not in found.contract.services:
         raise _not_valid(field="contract_id", reason="this contract does not name the service")
-    if query.as_of is None:
-        return found
-    exclusions = tuple(one for one in found.contract.exclusions if one.made_at <= query.as_of)
-    return replace(found, contract=found.contract.model_copy(update={"exclusions": exclusions, "version": 0}))
+    return found
 
 
 async def _measured(conn: Connection, service_id: str, window: Window, *, as_of: datetime | None) -> list[Row]:
@@ -274,6 +283,7 @@ def _maintained(told: Iterable[StateInterval], windows: Iterable[Span]) -> list[
     return found
 
 
-async def _maintenances(conn: Connection, service_id: str, window: Window) -> list[Maintenance]:
-    found = await conn.fetch(SQL_MAINTENANCES, service_id, moment(window.start), moment(window.end))
+async def _maintenances(conn: Connection, service_id: str, window: Window, *, as_of: datetime | None) -> list[Maintenance]:
+    asked = (service_id, moment(window.start), moment(window.end))
+    found = await (conn.fetch(SQL_MAINTENANCES, *asked) if as_of is None else conn.fetch(SQL_MAINTENANCES_THEN, *asked, as_of))
     return [Maintenance(**row) for row in found]

@@ -48,6 +48,10 @@ update maintenance_window
    set version = $2, title = $3, services = $4, status = $5, starts_at = $6, ends_at = $7, description = $8, created_by = $9,
        created_at = $10
  where id = $1"""
+SQL_KEEP_WINDOW = """
+insert into maintenance_window_version (id, version, title, services, status, starts_at, ends_at, description, created_by, created_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    on conflict do nothing"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,10 @@ async def claim_whole(conn: Connection) -> int:
 
 
 async def save_window(conn: Connection, window: Maintenance) -> None:
-    """Keep the copy of a maintenance window, unless a newer one is known, and have the services judged again for which that matters."""
+    """Keep the copy of a maintenance window, unless a newer one is known, and have the services judged again for which that matters.
+
+    The copy that it takes the place of stays readable `as_of` the time in which it was known.
+    """
     one = window
     values = (one.title, list(one.services), one.status.value, one.starts_at, one.ends_at, one.description, one.created_by, one.created_at)
     await conn.execute(SQL_MEET_WINDOW, one.id, *values)
@@ -131,5 +138,6 @@ async def save_window(conn: Connection, window: Maintenance) -> None:
     if before is None or before["version"] >= one.version:
         return
     await conn.execute(SQL_SAVE_WINDOW, one.id, one.version, *values)
+    await conn.execute(SQL_KEEP_WINDOW, one.id, one.version, *values)
     if MaintenanceStatus.IN_PROGRESS in {before["status"], one.status}:
         await conn.execute(SQL_ASK, sorted({*before["services"], *one.services}))

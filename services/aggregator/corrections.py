@@ -18,15 +18,15 @@ from shared.database import Connection
 from shared.rpc import Refused
 
 LONGEST = timedelta(days=400)
-REASON_LENGTH = 1_000
+REASON_LENGTH = 2_000
 LISTED = 1_000
 
-_COLUMNS = "id, number, service_id, starts_at, ends_at, state, reason, made_by, made_at, revoked_by, revoked_at"
+_COLUMNS = "id, number, service_id, starts_at, ends_at, state, reason, made_by, made_at, revoked_by, revoked_at, revoked_reason"
 SQL_MAKE = """
 insert into correction (id, service_id, starts_at, ends_at, state, reason, made_by, made_at) values ($1, $2, $3, $4, $5, $6, $7, $8)
     on conflict (id) do nothing"""
 SQL_FIND = f"select {_COLUMNS} from correction where id = $1"
-SQL_REVOKE = "update correction set revoked_by = $2, revoked_at = $3 where id = $1 and revoked_at is null"
+SQL_REVOKE = "update correction set revoked_by = $2, revoked_at = $3, revoked_reason = $4 where id = $1 and revoked_at is null"
 SQL_LIST = f"select {_COLUMNS} from correction where service_id = $1 order by number desc limit $2"
 SQL_OVER = f"""
 select {_COLUMNS} from correction
@@ -72,9 +72,12 @@ def _problems(draft: CorrectionDraft, *, created_at: datetime, now: datetime) ->
 async def revoke(conn: Connection, ref: CorrectionRef, *, now: datetime) -> Correction:
     """Take a correction back: from now on it does not hold; what was published with it stays readable. Twice is once.
 
-    Raises `Refused` (404) if there is none of that id.
+    Raises `Refused`: 404 if there is none of that id, 422 for a reason that is too long.
     """
-    await conn.execute(SQL_REVOKE, ref.id, ref.actor, now)
+    if len(ref.reason) > REASON_LENGTH:
+        errors = (FieldProblem(field="reason", reason=f"at most {REASON_LENGTH} characters"),)
+        raise Refused(Problem(title="Not valid", status=422, detail="This cannot be revoked so.", errors=errors))
+    await conn.execute(SQL_REVOKE, ref.id, ref.actor, now, ref.reason.strip() or None)
     stored = await conn.fetchrow(SQL_FIND, ref.id)
     if stored is None:
         raise Refused(Problem(title="Not found", status=404, detail=f"There is no correction {ref.id}."))
@@ -90,8 +93,12 @@ async def of_service(conn: Connection, service_id: str) -> Corrections:
 
 
 async def over(conn: Connection, service_id: str, start: int, end: int, *, as_of: datetime | None) -> list[Correction]:
-    """Return the corrections that hold over a time (ms), or held `as_of` a moment, in the order in which they were made."""
-    return [_correction(row) for row in await conn.fetch(SQL_OVER, service_id, moment(start), moment(end), as_of)]
+    """Return the corrections that hold over a time (ms), or held `as_of` a moment, in the order in which they were made.
+
+    One that held then tells nothing of its being revoked since.
+    """
+    found = [_correction(row) for row in await conn.fetch(SQL_OVER, service_id, moment(start), moment(end), as_of)]
+    return [one.model_copy(update={"revoked_by": None, "revoked_at": None, "revoked_reason": None}) for one in found]
 
 
 def _correction(row: Record) -> Correction:

@@ -41,12 +41,31 @@ select c.id, c.number, c.service_id, c.starts_at, c.ends_at, c.state
  where c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since
    and ($4::timestamptz is null and c.revoked_at is null or c.made_at <= $4 and (c.revoked_at is null or c.revoked_at > $4))
  order by c.number"""
-SQL_MAINTENANCES = """
+_MAINTENANCES = """
 select m.id, m.title, m.starts_at, m.ends_at, asked.service_id
-  from maintenance_window m, unnest(m.services) as mine (service_id), unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)
+  from {windows} m, unnest(m.services) as mine (service_id), unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)
  where m.services && $1::text[] and m.status <> 'cancelled' and m.starts_at < $3
-   and asked.service_id = mine.service_id and m.ends_at > asked.since
+   and asked.service_id = mine.service_id and m.ends_at > asked.since {known}
  order by m.starts_at, m.id"""
+NEWEST_KNOWN = """
+   and m.known_from <= $4 and not exists (
+       select from maintenance_window_version later where later.id = m.id and later.version > m.version and later.known_from <= $4)"""
+"""Of the versions of a window `m`: the one that was the newest at a moment, the fourth parameter."""
+SQL_MAINTENANCES = _MAINTENANCES.format(windows="maintenance_window", known="")
+SQL_MAINTENANCES_THEN = _MAINTENANCES.format(windows="maintenance_window_version", known=NEWEST_KNOWN)
+# What is marked, and what was not heard for so long that it is about to be declared silent (store.SQL_FELL_SILENT, but whenever we began to
+# listen): until then its timeline goes on as it was. A mark of the last moments is no more than a turn that is being written.
+SQL_UNSETTLED = """
+select service_id, min(since) as since, bool_or(unsure) as unsure from (
+    select service_id, from_slot as since, from_slot < $3 as unsure from timeline_dirty where service_id = any($1::text[])
+     union all
+    select r.service_id, floor(extract(epoch from r.newest_at) * 1000)::bigint, true
+      from region_state r join service s on s.id = r.service_id
+     where r.service_id = any($1::text[]) and r.slots <> '{}' and s.version > 0 and s.is_active and s.removed_at is null
+       and r.newest_at + s.silent_after_ms * interval '1 millisecond' < $2) as waiting
+ group by service_id"""
+RECENT = timedelta(minutes=1)
+"""What is younger and still to be computed keeps nothing back: where services flap, something always is."""
 
 _STATES = {state.value: state for state in State}
 ROWS_AT_ONCE = 1000
@@ -102,7 +121,7 @@ def within(whole: Sequence[Piece], window: Window) -> list[Piece]:
 async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of: datetime | None = None) -> dict[str, Facts]:
     """Return the facts of services, each since a moment of its own and all up to one; `as_of`: as they were believed then.
 
-    Three statements, however many services there are. Maintenance is as it is known now: what was announced is not corrected later.
+    Three statements, however many services there are.
     """
     asked = (list(since), [moment(at) for at in since.values()], moment(until))
     measured: dict[str, list[Interval]] = defaultdict(list)
@@ -116,7 +135,8 @@ async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of:
         start, end = slot_of(row["starts_at"]), slot_of(row["ends_at"])
         corrections[row["service_id"]].append(Correction(start, end, State(row["state"]), str(row["id"]), row["number"]))
     maintenances: dict[str, list[Span]] = defaultdict(list)
-    for row in await conn.fetch(SQL_MAINTENANCES, *asked):
+    works = await (conn.fetch(SQL_MAINTENANCES, *asked) if as_of is None else conn.fetch(SQL_MAINTENANCES_THEN, *asked, as_of))
+    for row in works:
         span = Span(slot_of(row["starts_at"]), slot_of(row["ends_at"]), str(row["id"]), row["title"])
         maintenances[row["service_id"]].append(span)
     found = {}
@@ -125,6 +145,28 @@ async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of:
         states = clip(measured[service_id], window)
         found[service_id] = Facts(window, states, corrections[service_id], maintenances[service_id])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """From which slot on a service's timeline waits to be computed, and whether that may change more than the last moments."""
+
+    since: int
+    unsure: bool
+
+
+async def unsettled(conn: Connection, service_ids: Iterable[str], *, now: datetime) -> dict[str, Unsettled]:
+    """Return the services whose timelines do not say yet what is known, or will be once they are declared silent.
+
+    After everything was switched off, an outage goes on in the timeline until its checks come again, or their silence is said.
+    """
+    rows = await conn.fetch(SQL_UNSETTLED, list(service_ids), now, slot_of(now - RECENT))
+    return {row["service_id"]: Unsettled(row["since"], row["unsure"]) for row in rows}
+
+
+async def settled(conn: Connection, service_ids: Iterable[str], *, until: int, now: datetime) -> bool:
+    """Say whether nothing before a moment waits to be computed of some services, or to be declared silent."""
+    return all(one.since >= until for one in (await unsettled(conn, service_ids, now=now)).values())
 
 
 @dataclass(frozen=True, slots=True)

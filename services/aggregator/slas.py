@@ -18,6 +18,8 @@ from shared.contracts.history import (
     SlaContractDraft,
     SlaContracts,
     SlaExclusionDraft,
+    SlaExclusionRef,
+    SlaExclusions,
     SlaReport,
     SlaReportQuery,
     SlaStandings,
@@ -56,7 +58,7 @@ async def put(conn: Connection, draft: SlaContractDraft, *, now: datetime) -> Sl
         if _said(before.contract) == _said(one):
             return before.contract
         await alarms.look_at(conn, [before], now=now, judge_until=now, hurry=True)
-    await promises.put(conn, one, judged_until=now, actor=draft.actor)
+    await promises.put(conn, one, now=now, actor=draft.actor)
     return (await _present(conn, one.id)).contract
 
 
@@ -97,6 +99,30 @@ async def exclude(conn: Connection, draft: SlaExclusionDraft, *, now: datetime) 
     return promise.contract
 
 
+async def revoke_exclusion(conn: Connection, ref: SlaExclusionRef, *, now: datetime) -> SlaExclusion:
+    """Take an exclusion back: from now on it does not hold; what was published with it stays readable. Twice is once.
+
+    Raises `Refused`: 404 for an unknown contract or an exclusion that is not its own, 422 for a reason that says nothing.
+    """
+    reason = ref.reason.strip()
+    if flaw := flaw_of_text(reason, most=MOST_LETTERS_OF_REASON):
+        raise _not_valid([Flaw("reason", flaw)])
+    await _present(conn, ref.contract_id, lock=True)
+    there = await promises.find_exclusion(conn, ref.id)
+    if there is None or there[0] != ref.contract_id:
+        detail = f"The SLA contract {ref.contract_id!r} has no exclusion {ref.id}."
+        raise Refused(Problem(title="Not found", status=404, detail=detail))
+    await promises.revoke_exclusion(conn, ref.contract_id, ref.id, reason=reason, actor=ref.actor, now=now)
+    revoked = await promises.find_exclusion(conn, ref.id)
+    return there[1] if revoked is None else revoked[1]
+
+
+async def exclusions(conn: Connection, contract_id: str) -> SlaExclusions:
+    """Return the exclusions of a contract, newest first, revoked ones too. Raises `Refused` (404)."""
+    await _present(conn, contract_id)
+    return SlaExclusions(exclusions=tuple(await promises.every_exclusion(conn, contract_id)))
+
+
 def _flaws_of(draft: SlaExclusionDraft) -> Iterable[Flaw]:
     if draft.ends_at <= draft.starts_at:
         yield Flaw("ends_at", "must be after starts_at")
@@ -111,7 +137,9 @@ async def standing(conn: Connection, contract_id: str, *, now: datetime) -> SlaS
     promise = await _present(conn, contract_id)
     window = present(promise.terms, slot_of(now))
     found, worst = await _standings(conn, promise, window, now=now)
-    return SlaStandings(contract=promise.contract, window=standings.window_told(window), standings=found, worst=worst)
+    settled = await facts.settled(conn, promise.contract.services, until=window.end, now=now)
+    told = standings.window_told(window)
+    return SlaStandings(contract=promise.contract, window=told, standings=found, worst=worst, settled=settled)
 
 
 async def _standings(conn: Connection, promise: Promise, window: Window, *, now: datetime) -> tuple[tuple[SlaStanding, ...], str | None]:
@@ -153,13 +181,15 @@ async def report(conn: Connection, query: SlaReportQuery, *, now: datetime) -> S
     starts, ends, contract_id = moment(window.start), moment(window.end), promise.contract.id
     asked = [AuditQuery(service_id=one, starts_at=starts, ends_at=ends, contract_id=contract_id) for one in promise.contract.services]
     audited = [await audits.audit(conn, one, now=now) for one in asked]
+    settled = all(one.settled for one in audited)
     return SlaReport(
         contract=promise.contract,
         window=standings.window_told(window),
-        is_final=await _is_final(conn, promise, window, now=now),
+        is_final=settled and await _is_final(conn, promise, window, now=now),
         standings=found,
         audits=tuple(audited),
         digest=digest([one.digest for one in audited]),
+        settled=settled,
     )
 
 

@@ -31,7 +31,10 @@ class AuditQuery(Contract):
 
 
 class Audit(Contract):
-    """Everything that an uptime follows from. `digest`: SHA-256 (hex) over the canonical JSON of all other fields but `computed_at`."""
+    """Everything that an uptime follows from.
+
+    `digest`: SHA-256 (hex) over the canonical JSON of all other fields but `computed_at` and `settled`.
+    """
 
     service_id: str
     starts_at: Timestamp
@@ -47,14 +50,15 @@ class Audit(Contract):
     maintenances: tuple[Maintenance, ...]
     exclusions: tuple[SlaExclusion, ...]
     uptime_percentage: float | None
-    checks_percentage: float | None
-    total_checks: int
-    successful_checks: int
-    failed_checks: int
+    checks_percentage: float | None = Field(description="By checks; null too `as_of` a moment, as are the counts: they have no second time")
+    total_checks: int | None
+    successful_checks: int | None
+    failed_checks: int | None
     counted_minutes: float
     downtime_minutes: float
     formula_version: int
     digest: str
+    settled: bool = Field(default=True, description="False: something of this time waits to be computed, and may change the numbers")
     computed_at: Timestamp
 
 
@@ -75,6 +79,7 @@ class CorrectionRef(Contract):
 
     id: UUID
     actor: str
+    reason: str = Field(default="", description="Empty: asked by a version that asked for none")
 
 
 class Corrections(Contract):
@@ -121,7 +126,8 @@ class DryRunQuery(Contract):
     failure_threshold: int | None = Field(default=None, ge=1, le=10)
     recovery_threshold: int | None = Field(default=None, ge=1, le=10)
     quorum: str | None = None
-    degraded_after_ms: int | None = Field(default=None, ge=1)
+    regions: tuple[str, ...] | None = Field(default=None, description="Only these count; empty: all that were heard")
+    degraded_after_ms: int | None = Field(default=None, ge=1, description="Slower answers are degraded, whatever held when they came")
 
 
 class DryRun(Contract):
@@ -192,6 +198,21 @@ class SlaExclusionDraft(Contract):
     actor: str
 
 
+class SlaExclusionRef(Contract):
+    """One exclusion of a contract, to be revoked: it stays readable, and no longer holds."""
+
+    contract_id: str
+    id: UUID
+    reason: str
+    actor: str
+
+
+class SlaExclusions(Contract):
+    """The exclusions of a contract, newest first, revoked ones too."""
+
+    exclusions: tuple[SlaExclusion, ...]
+
+
 class SlaContracts(Contract):
     """All contracts, by id."""
 
@@ -205,6 +226,7 @@ class SlaStandings(Contract):
     window: SlaWindow
     standings: tuple[SlaStanding, ...]
     worst: str | None
+    settled: bool = Field(default=True, description="False: something of this window waits to be computed, and may change the numbers")
 
 
 class SlaReportQuery(Contract):
@@ -223,6 +245,7 @@ class SlaReport(Contract):
     standings: tuple[SlaStanding, ...]
     audits: tuple[Audit, ...]
     digest: str
+    settled: bool = Field(default=True, description="False: something of this window waits to be computed, and may change the numbers")
 
 
 class MaintenanceDraft(Contract):

@@ -19,6 +19,9 @@ class SlaExclusion(Contract):
     reason: str
     made_by: str
     made_at: Timestamp
+    revoked_by: str | None = None
+    revoked_at: Timestamp | None = None
+    revoked_reason: str | None = None
 
 
 class SlaContract(Contract):
@@ -34,7 +37,7 @@ class SlaContract(Contract):
     partial_share: str = Field(default="0.3", description="How much of a partial outage is downtime: 0, 0.3, 0.5 or 1")
     count_maintenance: bool = False
     count_unknown: bool = False
-    exclusions: tuple[SlaExclusion, ...] = ()
+    exclusions: tuple[SlaExclusion, ...] = Field(default=(), description="Those that hold; revoked ones are not among them")
     version: int = 0
 
 
@@ -127,3 +130,4 @@ class Correction(Contract):
     made_at: Timestamp
     revoked_by: str | None = None
     revoked_at: Timestamp | None = None
+    revoked_reason: str | None = None

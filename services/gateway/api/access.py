@@ -51,6 +51,8 @@ NEEDS: Mapping[tuple[str, str], Action] = {
     ("PUT", "/api/v1/sla/contracts/{contract_id}"): Action.CHANGE_CONTRACTS,
     ("DELETE", "/api/v1/sla/contracts/{contract_id}"): Action.CHANGE_CONTRACTS,
     ("POST", "/api/v1/sla/contracts/{contract_id}/exclusions"): Action.CHANGE_CONTRACTS,
+    ("GET", "/api/v1/sla/contracts/{contract_id}/exclusions"): Action.READ,
+    ("POST", "/api/v1/sla/contracts/{contract_id}/exclusions/{exclusion_id}/revoke"): Action.CHANGE_CONTRACTS,
     ("GET", "/api/v1/sla/contracts/{contract_id}/standing"): Action.READ,
     ("GET", "/api/v1/sla/contracts/{contract_id}/report"): Action.READ,
     ("GET", "/api/v1/maintenances"): Action.READ,

@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Literal
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
 from services.gateway.api.deep import SLOW_S, Key, id_of, kept, outdate, wrong
-from services.gateway.api.history import LONGEST_REASON, Given
+from services.gateway.api.history import LONGEST_REASON, Given, Revocation
 from services.gateway.api.problems import ProblemError
 from services.gateway.domain.language import choose
 from services.gateway.parts import Parts
@@ -24,6 +25,8 @@ from services.gateway.web.reports.making import CSP, Made, TooManyReports
 from shared.contracts.codes import SlaPeriod
 from shared.contracts.commands import (
     SLA_EXCLUDE,
+    SLA_EXCLUSION_REVOKE,
+    SLA_EXCLUSIONS,
     SLA_LIST,
     SLA_PUT,
     SLA_REMOVE,
@@ -31,7 +34,15 @@ from shared.contracts.commands import (
     SLA_STANDING,
     Nothing,
 )
-from shared.contracts.history import SlaContractDraft, SlaContractRef, SlaContracts, SlaExclusionDraft, SlaReport, SlaReportQuery
+from shared.contracts.history import (
+    SlaContractDraft,
+    SlaContractRef,
+    SlaContracts,
+    SlaExclusionDraft,
+    SlaExclusionRef,
+    SlaReport,
+    SlaReportQuery,
+)
 from shared.contracts.sla import SlaContract
 
 router = APIRouter(prefix="/api/v1/sla/contracts")
@@ -168,6 +179,26 @@ async def exclude(  # noqa: PLR0917  # what the route needs
         contract = await parts.client.call(SLA_EXCLUDE, draft, timeout_s=parts.settings.rpc_timeout_s)
     await outdate(parts)
     return _one(contract, status=201)
+
+
+@router.get("/{contract_id}/exclusions")
+async def list_exclusions(parts: With, _who: Who, contract_id: ContractId) -> Response:
+    """Return the exclusions of a contract, newest first, revoked ones too."""
+    return as_json(await kept(parts, SLA_EXCLUSIONS, SlaContractRef(id=contract_id)))
+
+
+@router.post("/{contract_id}/exclusions/{exclusion_id}/revoke")
+async def revoke_exclusion(  # noqa: PLR0917  # what the route needs
+    request: Request, parts: With, who: Who, contract_id: ContractId, exclusion_id: UUID, body: Body
+) -> Response:
+    """Let an exclusion no longer hold, and say why. It stays readable, and so does what was published with it."""
+    form = read(Revocation, body)
+    ref = SlaExclusionRef(contract_id=contract_id, id=exclusion_id, reason=form.reason, actor=who.username)
+    subject = f"{contract_id} {exclusion_id}"
+    async with on_record(parts.database, deed_of(request, who, "contract.revoke_exclusion", subject, body, parts.clock)):
+        revoked = await parts.client.call(SLA_EXCLUSION_REVOKE, ref, timeout_s=parts.settings.rpc_timeout_s)
+    await outdate(parts)
+    return as_json(revoked.model_dump_json().encode())
 
 
 @router.get("/{contract_id}/standing")

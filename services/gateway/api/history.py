@@ -48,6 +48,14 @@ class NewCorrection(BaseModel):
     reason: str = Field(min_length=1, max_length=LONGEST_REASON)
 
 
+class Revocation(BaseModel):
+    """Why something that a person said of the past no longer holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=LONGEST_REASON, pattern=r"\S")
+
+
 class OtherRules(BaseModel):
     """A time, and rules that were not those of the service then. What is left out stays as the definition has it."""
 
@@ -134,10 +142,11 @@ async def make_correction(  # noqa: PLR0917  # what the route needs
 
 
 @router.post("/corrections/{correction_id}/revoke")
-async def revoke_correction(request: Request, parts: With, who: Who, correction_id: UUID) -> Response:
-    """Let a correction no longer hold. It stays readable."""
-    async with on_record(parts.database, deed_of(request, who, "correction.revoke", str(correction_id), {}, parts.clock)):
-        ref = CorrectionRef(id=correction_id, actor=who.username)
+async def revoke_correction(request: Request, parts: With, who: Who, correction_id: UUID, body: Body) -> Response:  # what the route needs
+    """Let a correction no longer hold, and say why. It stays readable, and so does what was published with it."""
+    form = read(Revocation, body)
+    async with on_record(parts.database, deed_of(request, who, "correction.revoke", str(correction_id), body, parts.clock)):
+        ref = CorrectionRef(id=correction_id, reason=form.reason, actor=who.username)
         revoked = await parts.client.call(CORRECTIONS_REVOKE, ref, timeout_s=parts.settings.rpc_timeout_s)
     await outdate(parts)
     return as_json(revoked.model_dump_json().encode())

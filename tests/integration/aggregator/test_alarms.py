@@ -206,7 +206,7 @@ async def test_a_thousand_contracts_are_looked_at_in_portions(pool: Pool) -> Non
     covered = [tuple(names[(3 * n + step) % 500] for step in range(3)) for n in range(1000)]
     async with transaction(pool) as conn:
         for number, some in enumerate(covered):
-            await promises.put(conn, contract(*some, contract_id=f"c-{number}"), judged_until=MARCH, actor="ada")
+            await promises.put(conn, contract(*some, contract_id=f"c-{number}"), now=MARCH, actor="ada")
     held: list[float] = []
 
     async def others() -> None:

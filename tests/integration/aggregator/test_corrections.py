@@ -40,9 +40,9 @@ async def make(pool: Pool, one: CorrectionDraft, *, now: float = 10) -> Correcti
         return await corrections.make(conn, one, now=at(now))
 
 
-async def revoke(pool: Pool, id_: UUID, *, now: float) -> Correction:
+async def revoke(pool: Pool, id_: UUID, *, now: float, reason: str = "") -> Correction:
     async with transaction(pool) as conn:
-        return await corrections.revoke(conn, CorrectionRef(id=id_, actor="lee"), now=at(now))
+        return await corrections.revoke(conn, CorrectionRef(id=id_, actor="lee", reason=reason), now=at(now))
 
 
 async def watched(pool: Pool) -> None:
@@ -78,8 +78,9 @@ async def test_a_correction_reclassifies_and_what_was_published_stays(pool: Pool
     again = await make(pool, draft(3, 5, state=TimelineState.PARTIAL), now=20)
     assert await states(pool) == [("up", 0, False), ("up", 2, True), ("partial", 3, True), ("up", 5, False)]
 
-    assert (await revoke(pool, made.id, now=30)).revoked_by == "lee"
-    assert (await revoke(pool, made.id, now=40)).revoked_at == at(30), "twice is once"
+    revoked = await revoke(pool, made.id, now=30, reason=" it was theirs ")
+    assert (revoked.revoked_by, revoked.revoked_reason) == ("lee", "it was theirs")
+    assert await revoke(pool, made.id, now=40, reason="again") == revoked, "twice is once"
 
     assert await states(pool) == [("up", 0, False), ("down", 2, False), ("partial", 3, True), ("up", 5, False)]
     assert [await uptime(pool, as_of=moment) for moment in (9.9, 10, 20, 30)] == [75, 100, 92.5, 80]
@@ -109,7 +110,7 @@ async def test_asking_twice_corrects_once(pool: Pool) -> None:
         (draft(4, 4), 422, "ends_at"),
         (draft(-1), 422, "starts_at"),
         (draft(reason="  "), 422, "reason"),
-        (draft(reason="x" * 1001), 422, "reason"),
+        (draft(reason="x" * 2001), 422, "reason"),
         (draft(actor=""), 422, "actor"),
         (draft(0).model_copy(update={"starts_at": at(0) - timedelta(days=401)}), 422, "ends_at"),
     ],
@@ -131,3 +132,12 @@ async def test_nothing_unknown_is_revoked_or_listed(pool: Pool) -> None:
         async with pool.acquire() as conn:
             await corrections.of_service(conn, "nobody")
     assert [one.value.problem.status for one in (revoked, listed)] == [404, 404]
+
+
+async def test_a_reason_to_revoke_is_no_novel(pool: Pool) -> None:
+    await watched(pool)
+    made = await make(pool, draft())
+    with pytest.raises(Refused) as refused:
+        await revoke(pool, made.id, now=20, reason="x" * 2001)
+    assert (refused.value.problem.status, refused.value.problem.errors[0].field) == (422, "reason")
+    assert await uptime(pool) == 100

@@ -165,6 +165,7 @@ class Past:
 
     contracts: dict[str, SlaContract] = field(default_factory=dict)
     corrections: dict[UUID, Correction] = field(default_factory=dict)
+    revoked: list[SlaExclusion] = field(default_factory=list)
     maintenances: dict[UUID, Maintenance] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -216,7 +217,8 @@ class Past:
     async def revoke_correction(self, ref: history.CorrectionRef) -> Correction:
         if ref.id not in self.corrections:
             raise Refused(ask.Problem(title="Not found", status=404, detail="no such correction"))
-        self.corrections[ref.id] = self.corrections[ref.id].model_copy(update={"revoked_by": ref.actor, "revoked_at": MADE_AT})
+        news = {"revoked_by": ref.actor, "revoked_at": MADE_AT, "revoked_reason": ref.reason}
+        self.corrections[ref.id] = self.corrections[ref.id].model_copy(update=news)
         return self.corrections[ref.id]
 
     async def list_corrections(self, ref: ask.ServiceRef) -> history.Corrections:
@@ -243,6 +245,19 @@ class Past:
         made = SlaExclusion(**draft.model_dump(exclude={"actor", "contract_id"}), made_by=draft.actor, made_at=MADE_AT)
         self.contracts[known.id] = known.model_copy(update={"exclusions": (*known.exclusions, made)})
         return self.contracts[known.id]
+
+    async def list_exclusions(self, ref: history.SlaContractRef) -> history.SlaExclusions:
+        return history.SlaExclusions(exclusions=(*self._known(ref.id).exclusions, *self.revoked))
+
+    async def revoke_exclusion(self, ref: history.SlaExclusionRef) -> SlaExclusion:
+        known = self._known(ref.contract_id)
+        found = next((one for one in known.exclusions if one.id == ref.id), None)
+        if found is None:
+            raise Refused(ask.Problem(title="Not found", status=404, detail="no such exclusion"))
+        self.contracts[known.id] = known.model_copy(update={"exclusions": tuple(one for one in known.exclusions if one is not found)})
+        news = {"revoked_by": ref.actor, "revoked_at": MADE_AT, "revoked_reason": ref.reason}
+        self.revoked.append(found.model_copy(update=news))
+        return self.revoked[-1]
 
     async def standing(self, ref: history.SlaContractRef) -> history.SlaStandings:
         told = report(under=self._known(ref.id))
@@ -291,6 +306,8 @@ class Past:
                 ask.SLA_PUT: self.put,
                 ask.SLA_REMOVE: self.remove,
                 ask.SLA_EXCLUDE: self.exclude,
+                ask.SLA_EXCLUSIONS: self.list_exclusions,
+                ask.SLA_EXCLUSION_REVOKE: self.revoke_exclusion,
                 ask.SLA_STANDING: self.standing,
                 ask.SLA_REPORT: self.report,
             },

@@ -24,6 +24,7 @@ from tests.waiting import until
 SERVICE = "/api/v1/services/face-compare"
 CONTRACT = "/api/v1/sla/contracts/gold"
 REPORT = f"{CONTRACT}/report"
+WHY = {"reason": "A slip of the pen"}
 MARCH = {"from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z"}
 
 
@@ -107,7 +108,11 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
         is_problem(await http.get(f"{SERVICE}/%00/timeline"), 404)
         is_problem(await http.get("/api/v1/sla/contracts/no_such/standing"), 404)
         is_problem(await http.get(REPORT), 404)
-        is_problem(await http.post(f"/api/v1/corrections/{uuid4()}/revoke"), 404)
+        is_problem(await http.post(f"/api/v1/corrections/{uuid4()}/revoke", json=WHY), 404)
+        for address in (f"/api/v1/corrections/{uuid4()}/revoke", f"{CONTRACT}/exclusions/{uuid4()}/revoke"):
+            assert is_problem(await http.post(address, json={"reason": " "}), 422)["errors"][0]["field"] == "reason"
+        is_problem(await http.post(f"{CONTRACT}/exclusions/{uuid4()}/revoke", json=WHY), 404)
+        is_problem(await http.get("/api/v1/sla/contracts/no-such/exclusions"), 404)
         is_problem(await http.post(f"/api/v1/maintenances/{uuid4()}/end"), 404)
         key = is_problem(await http.post(f"{SERVICE}/corrections", json=SPAN, headers={"idempotency-key": "mine"}), 422)
         assert key["errors"][0]["field"] == "idempotency-key"
@@ -124,8 +129,8 @@ async def test_what_was_corrected_is_read_at_once_and_is_on_record(running: rig.
             made = await http.post(f"{SERVICE}/corrections", json=body, headers={"idempotency-key": key})
             assert (made.status_code, made.json()["id"], made.json()["made_by"]) == (201, key, "admin")
         assert len((await http.get(f"{SERVICE}/corrections")).json()["corrections"]) == 1
-        revoked = await http.post(f"/api/v1/corrections/{key}/revoke")
-        assert revoked.json()["revoked_by"] == "admin"
+        revoked = await http.post(f"/api/v1/corrections/{key}/revoke", json=WHY)
+        assert (revoked.json()["revoked_by"], revoked.json()["revoked_reason"]) == ("admin", WHY["reason"])
         assert (await http.get(f"{SERVICE}/corrections")).json()["corrections"][0]["revoked_by"] == "admin"
         assert (await http.put(CONTRACT, json=PROMISE)).json()["version"] == 1
         assert (await http.get(CONTRACT)).json()["name"] == "Gold"
@@ -133,6 +138,11 @@ async def test_what_was_corrected_is_read_at_once_and_is_on_record(running: rig.
         assert excluded.json()["exclusions"][0]["id"] == key
         assert len((await http.get("/api/v1/sla/contracts")).json()["contracts"][0]["exclusions"]) == 1
         assert (await http.put(CONTRACT, json=PROMISE | {"name": "Gold 2"})).json()["exclusions"][0]["reason"] == "Power cut"
+        assert (await http.get(f"{CONTRACT}/exclusions")).json()["exclusions"][0]["revoked_by"] is None
+        regretted = await http.post(f"{CONTRACT}/exclusions/{key}/revoke", json=WHY)
+        assert (regretted.status_code, regretted.json()["revoked_by"], regretted.json()["revoked_reason"]) == (200, "admin", WHY["reason"])
+        assert (await http.get(CONTRACT)).json()["exclusions"] == []
+        assert (await http.get(f"{CONTRACT}/exclusions")).json()["exclusions"] == [regretted.json()]
         assert (await http.get(f"{CONTRACT}/standing")).json()["worst"] == "id-liveness"
         assert (await http.delete(CONTRACT)).status_code == 204
         is_problem(await http.get(CONTRACT), 404)
@@ -147,6 +157,7 @@ async def test_what_was_corrected_is_read_at_once_and_is_on_record(running: rig.
         ("admin", "contract.put", "gold", "done"),
         ("admin", "contract.exclude", f"gold {key}", "done"),
         ("admin", "contract.put", "gold", "done"),
+        ("admin", "contract.revoke_exclusion", f"gold {key}", "done"),
         ("admin", "contract.remove", "gold", "done"),
     ]
 

@@ -197,7 +197,9 @@ def _time(report: SlaReport, say: _Speaker) -> Table:
     def row(one: SlaStanding) -> tuple[str, ...]:
         audit = checks.get(one.service_id)
         figures = (one.counted_minutes, one.maintenance_minutes, one.excluded_minutes, one.unknown_minutes, one.inactive_minutes)
-        told = NONE if audit is None else f"{audit.total_checks:,} ({t['failed']} {audit.failed_checks:,})"
+        told = (
+            NONE if audit is None or audit.total_checks is None else f"{audit.total_checks:,} ({t['failed']} {audit.failed_checks or 0:,})"
+        )
         return (say.service(one.service_id), *(say.minutes(figure) for figure in figures), told)
 
     return Table(columns, tuple(row(one) for one in report.standings), (26, 14, 14, 14, 12, 12, 20), numbers=True)
