@@ -1,16 +1,18 @@
 """`sla-monitor db seed --scale`: the history of very many services, made by PostgreSQL itself, to see how reads behave at that size.
 
-Only the aggregator's tables: nothing of it is checked or shown on the page, and nobody is alerted. The services are called scale-0,
-scale-1, … Running it again replaces nothing: what is there is left as it is.
+Their definitions are switched off: nothing of it is checked, and nobody is alerted. The services are called scale-0, scale-1, …, their
+contracts scale-0, scale-1, …, scale-wide-0, … Running it again replaces nothing: what is there is left as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from infra.ops import scale_past as past
 from infra.ops.errors import OpsError
 from infra.ops.seed import as_service
 from services.aggregator import usecases as aggregator
+from shared.database import Connection
 
 AT_ONCE = 500
 """Services in one transaction."""
@@ -55,25 +57,11 @@ insert into uptime_records (service_id, date, status, uptime_percentage, total_c
 select 'scale-' || n, $3::date - day, case when n % 3 = 2 then 'po' else 'o' end, trunc(100.0 * (1440 - n % 3) / 1440, 2), 1440,
        1440 - n % 3, n % 3, 50, now()
   from generate_series($1::integer, $2::integer - 1) n, generate_series(1, $4::integer) day on conflict do nothing"""
-# Up, and down for seven minutes every tenth day.
-SQL_TIMELINE = """
-with days as (select 'scale-' || n as id, $3::timestamptz + day * interval '10 days' as at, day
-                from generate_series($1::integer, $2::integer - 1) n, generate_series(0, $4::integer / 10 - 1) day)
-insert into timeline (service_id, state, started_at, ended_at, regions_down)
-select id, 'up', at, at + interval '9 days 23 hours', '{}' from days
- union all select id, 'down', at + interval '9 days 23 hours', at + interval '9 days 23 hours 7 minutes', array[$5] from days
- union all select id, 'up', at + interval '9 days 23 hours 7 minutes', at + interval '10 days', '{}' from days
-    on conflict do nothing"""
-SQL_STATUSES = """
-insert into status_interval (service_id, version, status, started_at, detected_at, evidence)
-select 'scale-' || n, 1, 'o', $3, $3,
-       '{"reason": "Made to measure.", "regions_down": [], "regions_up": [], "regions_silent": [], "checks": []}'
-  from generate_series($1::integer, $2::integer - 1) n on conflict do nothing"""
 SQL_PROGRESS = """
 insert into rollup_progress (resolution, done_until)
 values ('minute', $1), ('hour', date_bin('1 hour', $1, 'epoch')), ('day', $2), ('closed', $2)
     on conflict do nothing"""
-TABLES = ("service", "api_call_logs", "uptime_records", "rollup_minute", "rollup_hour", "rollup_day", "timeline", "status_interval")
+TABLES = ("service", "definition_history", "api_call_logs", "uptime_records", "rollup_minute", "rollup_hour", "rollup_day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +81,63 @@ def _rows(table: str, *, checks: int, step: str) -> str:
 async def seed(admin_url: str, passwords: Mapping[str, str], scale: Scale) -> int:
     """Make the history; return how many services it has. Raises OpsError."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
-    midnight = now.replace(hour=0, minute=0)
-    hour, began = now.replace(minute=0), midnight - timedelta(days=scale.days)
+    began = now.replace(hour=0, minute=0) - timedelta(days=scale.days)
     if scale.hour_days > scale.days:
         message = "there cannot be more days of hours than days"
         raise OpsError(message)
+    async with as_service(admin_url, "aggregator", passwords) as conn:
+        await _seed_aggregator(conn, scale, began=began, now=now)
+    async with as_service(admin_url, "incidents", passwords) as conn:
+        for first, last in _some(scale):
+            for sql in (past.SQL_HEARD_SERVICES, past.SQL_INCIDENTS, past.SQL_INCIDENT_UPDATES, past.SQL_WINDOWS):
+                await conn.execute(sql, first, last, began, scale.days, timeout=STEP_S)
+        await _vacuum(conn, past.INCIDENTS_TABLES)
+    async with as_service(admin_url, "checker", passwords) as conn:
+        async with conn.transaction():
+            await conn.execute(past.SQL_DEFINITIONS, 0, scale.services, began, await conn.fetchval(past.SQL_REVISION), timeout=STEP_S)
+        await _vacuum(conn, past.CHECKER_TABLES)
+    return scale.services
+
+
+async def _seed_aggregator(conn: Connection, scale: Scale, *, began: datetime, now: datetime) -> None:
+    midnight, hour = now.replace(hour=0, minute=0), now.replace(minute=0)
     minutes, hours = _rows("rollup_minute", checks=1, step="1 minute"), _rows("rollup_hour", checks=60, step="1 hour")
     days = _rows("rollup_day", checks=1440, step="1 day")
-    async with as_service(admin_url, "aggregator", passwords) as conn:
+    async with conn.transaction():
+        months = (now.year - began.year) * 12 + now.month - began.month
+        await aggregator.make_partitions(conn, today=began.date(), months_ahead=months, days_ahead=0)  # as it would have been done then
+        await aggregator.make_partitions(conn, today=midnight.date())
+    steps = (
+        (SQL_SERVICES, (began,)),
+        (SQL_RULES, (began,)),
+        (SQL_LOGS, (midnight.date(), scale.days)),
+        (SQL_UPTIME, (midnight.date(), scale.days)),
+        (past.SQL_TIMELINE, (began, scale.days, REGION)),
+        (past.SQL_STATUSES, (began, scale.days, REGION)),
+        (past.SQL_CONTRACTS, (began,)),
+        (past.SQL_EXCLUSIONS, (began, scale.days)),
+        (past.SQL_CORRECTIONS, (began, scale.days)),
+        (past.SQL_COPIED_WINDOWS, (began, scale.days)),
+        (past.SQL_CHECKS, (began, now, REGION)),
+        (days, (REGION, began, midnight - timedelta(days=1))),
+        (hours, (REGION, midnight - timedelta(days=scale.hour_days), hour - timedelta(hours=1))),
+    )
+    for first, last in _some(scale):
         async with conn.transaction():
-            await aggregator.make_partitions(conn, today=midnight.date())
-        for first in range(0, scale.services, AT_ONCE):
-            last = min(first + AT_ONCE, scale.services)
-            steps = (
-                (SQL_SERVICES, (began,)),
-                (SQL_RULES, (began,)),
-                (SQL_LOGS, (midnight.date(), scale.days)),
-                (SQL_UPTIME, (midnight.date(), scale.days)),
-                (SQL_TIMELINE, (began, scale.days, REGION)),
-                (SQL_STATUSES, (began,)),
-                (days, (REGION, began, midnight - timedelta(days=1))),
-                (hours, (REGION, midnight - timedelta(days=scale.hour_days), hour - timedelta(hours=1))),
-            )
-            async with conn.transaction():
-                for sql, values in steps:
-                    await conn.execute(sql, first, last, *values, timeout=STEP_S)
-                most = first + max(1, (last - first) // MINUTES_OF)
-                await conn.execute(minutes, first, most, REGION, now - timedelta(days=1), now - timedelta(minutes=1), timeout=STEP_S)
-        await conn.execute(SQL_PROGRESS, now, midnight)
-        for table in TABLES:
-            await conn.execute(f"vacuum analyze {table}", timeout=STEP_S)
-    return scale.services
+            for sql, values in steps:
+                await conn.execute(sql, first, last, *values, timeout=STEP_S)
+            most = first + max(1, (last - first) // MINUTES_OF)
+            await conn.execute(minutes, first, most, REGION, now - timedelta(days=1), now - timedelta(minutes=1), timeout=STEP_S)
+    await conn.execute(SQL_PROGRESS, now, midnight)
+    await _vacuum(conn, (*TABLES, *past.AGGREGATOR_TABLES))
+
+
+def _some(scale: Scale) -> Iterator[tuple[int, int]]:
+    """Give the services of each transaction: the first, and the one after the last."""
+    for first in range(0, scale.services, AT_ONCE):
+        yield first, min(first + AT_ONCE, scale.services)
+
+
+async def _vacuum(conn: Connection, tables: Iterable[str]) -> None:
+    for table in tables:
+        await conn.execute(f"vacuum analyze {table}", timeout=STEP_S)
