@@ -10,10 +10,9 @@ from uuid import UUID, uuid5
 from asyncpg import Record
 
 from services.aggregator.domain.day import Tally, day_status, uptime_percentage
-from services.aggregator.store import moment
 from shared.contracts.checks import CallBatchV1, CheckResult
-from shared.contracts.codes import ErrorType, Outcome, Status
-from shared.contracts.status import CheckEvidence, UptimeDay
+from shared.contracts.codes import Outcome, Status
+from shared.contracts.status import UptimeDay
 from shared.database import Connection
 
 ServiceDay = tuple[str, date]
@@ -70,12 +69,6 @@ select u.date, u.status, u.uptime_percentage, u.total_checks, u.successful_check
        l.p50_response_time, l.p95_response_time, l.p99_response_time, l.total_downtime_minutes, u.finalized_at is not null as is_closed
   from uptime_records u left join api_call_logs l on l.service_id = $1 and l.date = u.date and l.date between $2 and $3
  where u.service_id = $1 and u.date between $2 and $3"""
-
-SQL_EVIDENCE = """
-select id, region, scheduled_at, outcome, status_code, error_type, error_message, response_time
-  from api_response_times join unnest($2::text[], $3::timestamptz[]) as asked (region, scheduled_at) using (region, scheduled_at)
- where service_id = $1                                                          -- served by api_response_times_by_service
- order by scheduled_at, region"""
 
 
 def row(one: CheckResult, checker: str) -> tuple[object, ...]:
@@ -211,22 +204,4 @@ def _day(service_id: str, row: Record) -> UptimeDay:
         p95_response_time=row["p95_response_time"],
         p99_response_time=row["p99_response_time"],
         total_downtime_minutes=float(row["total_downtime_minutes"] or 0),
-    )
-
-
-async def evidence(conn: Connection, service_id: str, proof: Sequence[tuple[str, int]]) -> tuple[CheckEvidence, ...]:
-    """Return the checks of some (region, slot) pairs, oldest first."""
-    rows = await conn.fetch(SQL_EVIDENCE, service_id, [region for region, _ in proof], [moment(slot) for _, slot in proof])
-    return tuple(
-        CheckEvidence(
-            id=row["id"],
-            region=row["region"],
-            scheduled_at=row["scheduled_at"],
-            outcome=Outcome(row["outcome"]),
-            status_code=row["status_code"],
-            error_type=None if row["error_type"] is None else ErrorType(row["error_type"]),
-            error_message=row["error_message"],
-            response_time_ms=row["response_time"],
-        )
-        for row in rows
     )

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from services.aggregator import partitions, rollups, timelines
 from services.aggregator.domain.amending import amended, rows
-from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, pause_edge, region_stretches, rules_at
+from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, pause_edge, region_stretches
 from services.aggregator.domain.verdict import Observation
 from services.aggregator.store import moment, slot_of
 from services.aggregator.timelines import Claim
@@ -64,8 +64,8 @@ class Track:
         """
         last = until
         if not surely and not silent and self.at.slot >= 0 and pause_edge(rules, self.at.slot, until) is None:
-            last = min(until, self.at.slot + rules_at(rules, self.at.slot).silent_after)
-        self.go_on((), rules, until=max(last, self.at.slot + 1), silent=silent)
+            last = self.at.slot + 1
+        self.go_on((), rules, until=last, silent=silent)
         tail = self.stretches[-1]
         self.stretches[-1] = Stretch(tail.start, max(tail.end, until), tail.view)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from services.aggregator import circumstances, records, store
+from services.aggregator import circumstances, evidence, store
 from services.aggregator.circumstances import Judged
 from services.aggregator.domain import muting, system, verdict
 from services.aggregator.domain.muting import USUAL, Alerting, Flapping
@@ -55,21 +55,32 @@ async def judge(
         restless={one for one, before in current.items() if before.said.flapping},
     )
     around = await circumstances.around(conn, judged, now=now, window=flapping.window)
-    said_now: list[ServiceStatus] = []
-    for service in known.values():
-        verdict_, before = concluded[service.id], current.get(service.id)
-        said = before.said if before else Alerting()
+    alertings: dict[str, Alerting] = {}
+    news, again = set[str](), dict[str, int]()
+    for one, verdict_ in concluded.items():
+        before = current.get(one)
         moved = before is None or _what(verdict_) != (before.status, before.down, before.degraded)
-        alerting = muting.alerting(verdict_.status, said, around[service.id], flapping, moved=moved)
+        alertings[one] = muting.alerting(verdict_.status, _said(before), around[one], flapping, moved=moved)
         if before is None or moved or verdict_.silent != before.silent:  # which regions are heard is told, and alerts nobody anew
-            facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), await _evidence(conn, service, verdict_, before))
-        elif alerting != said:
-            facts = Facts(before.status, before.since, await store.evidence_of(conn, service.id, before.version))
+            news.add(one)
+        elif alertings[one] != before.said:
+            again[one] = before.version
+    checks = await evidence.checks(conn, {one: concluded[one].proof for one in news})
+    said = await evidence.said(conn, again)
+    told: list[ServiceStatus] = []
+    for one in (one for one in known if one in news or one in again):
+        service, verdict_, before = known[one], concluded[one], current.get(one)
+        if before is not None and one in again:
+            facts = Facts(before.status, before.since, said[one])
         else:
-            continue
-        said_now.append(_next(service, facts, alerting, before, now=now))
-    await _say(conn, said_now, now=now)
-    return len(said_now)
+            facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), _evidence(service, verdict_, before, checks[one]))
+        told.append(_next(service, facts, alertings[one], before, now=now))
+    await _say(conn, told, now=now)
+    return len(told)
+
+
+def _said(before: Current | None) -> Alerting:
+    return before.said if before else Alerting()
 
 
 def _conclude(service: Service, regions: list[Region]) -> Verdict:
@@ -145,8 +156,7 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
     return max(since, before.since) if before else since
 
 
-async def _evidence(conn: Connection, service: Service, concluded: Verdict, before: Current | None) -> Evidence:
-    checks = await records.evidence(conn, service.id, concluded.proof) if concluded.proof else ()
+def _evidence(service: Service, concluded: Verdict, before: Current | None, checks: tuple[CheckEvidence, ...]) -> Evidence:
     failed, confirmed = concluded.first_failed, concluded.confirmed
     # what confirmed an outage that goes on from other regions may be longer ago than what is remembered of them
     earlier = before.confirmed_at if before and failed is not None else None

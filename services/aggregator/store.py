@@ -13,7 +13,6 @@ from asyncpg import Record
 from services.aggregator.domain.muting import Alerting
 from services.aggregator.domain.system import Whole
 from services.aggregator.domain.verdict import (
-    SILENT_AT_LEAST_MS,
     Condition,
     Course,
     Observation,
@@ -44,7 +43,6 @@ class Service:
     regions: tuple[str, ...] = ()
     quorum: str = "majority"
     depends_on: tuple[str, ...] = ()
-    silent_after: int = SILENT_AT_LEAST_MS
 
     @property
     def is_watched(self) -> bool:
@@ -58,21 +56,19 @@ class Service:
 
 SQL_INTRODUCE = "insert into service (id) select unnest($1::text[]) on conflict do nothing"
 
-SQL_LOCK_SERVICES = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum, depends_on,
-       silent_after_ms
-  from service where id = any($1::text[]) order by id for update"""
+SERVICE = """id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum,
+       depends_on, silent_after_ms, silent_since, silent_longest_ms"""
+SQL_LOCK_SERVICES = f"select {SERVICE} from service where id = any($1::text[]) order by id for update"
+SQL_SERVICE = f"select {SERVICE} from service where id = $1 and version > 0"
 
-SQL_SERVICE = """
-select id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum, depends_on,
-       silent_after_ms
-  from service where id = $1 and version > 0"""
-
-SQL_LEARN = """
+SQL_LEARN = f"""
 update service
    set version = $2, name = $3, is_active = $4, check_interval = $5, timeout = $6, failure_threshold = $7, recovery_threshold = $8,
-       silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12, quorum = $13, depends_on = $14
- where id = $1"""
+       silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12, quorum = $13, depends_on = $14,
+       silent_since = case when version > 0 and silent_after_ms <> $9 then $15 else silent_since end,
+       silent_longest_ms = greatest(silent_longest_ms, silent_after_ms, $9)
+ where id = $1
+returning {SERVICE}"""
 
 SQL_REGIONS = """
 select service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot,
@@ -103,7 +99,7 @@ select r.service_id, r.region
   from region_state r join service s on s.id = r.service_id
  where r.slots <> '{}' and r.newest_at < $2::timestamptz - interval '3 seconds'  -- served by region_state_heard; nobody is silent sooner
    and s.version > 0 and s.is_active and s.removed_at is null
-   and greatest(r.newest_at, $1::timestamptz) + s.silent_after_ms * interval '1 millisecond' < $2
+   and greatest(r.newest_at, $1::timestamptz, s.silent_since) + s.silent_after_ms * interval '1 millisecond' < $2
    and ($3::text[] is null or r.service_id = any($3))
  order by r.service_id, r.region
  limit $4"""
@@ -124,8 +120,6 @@ select service_id, version, status, started_at, maintenance, flapping, muted_by,
        array(select jsonb_array_elements_text(evidence -> 'regions_degraded')) as degraded,
        array(select jsonb_array_elements_text(evidence -> 'regions_silent')) as silent
   from status_interval where ended_at is null and service_id = any($1::text[])"""
-
-SQL_EVIDENCE = "select evidence from status_interval where service_id = $1 and version = $2"
 
 SQL_END_INTERVALS = """
 update status_interval as before set ended_at = given.since from unnest($1::text[], $2::timestamptz[]) as given (service_id, since)
@@ -173,13 +167,18 @@ def _service(row: Record) -> Service:
         version=row["version"],
         is_active=row["is_active"],
         check_interval=row["check_interval"],
-        thresholds=Thresholds(row["failure_threshold"], row["recovery_threshold"]),
+        thresholds=Thresholds(
+            row["failure_threshold"],
+            row["recovery_threshold"],
+            row["silent_after_ms"],
+            slot_of(row["silent_since"]),
+            row["silent_longest_ms"],
+        ),
         created_at=row["created_at"],
         removed_at=row["removed_at"],
         regions=tuple(row["regions"]),
         quorum=row["quorum"],
         depends_on=tuple(row["depends_on"]),
-        silent_after=row["silent_after_ms"],
     )
 
 
@@ -206,10 +205,8 @@ async def learn(conn: Connection, definition: ServiceDefinition, *, removed_at: 
     thresholds = (one.failure_threshold, one.recovery_threshold)
     times = (one.check_interval, one.timeout)
     policy = (list(one.regions), one.quorum, list(one.depends_on))
-    values = (one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at, *policy)
-    await conn.execute(SQL_LEARN, one.id, *values)
-    kept = (one.created_at, removed_at, one.regions, one.quorum, one.depends_on, silent)
-    return Service(one.id, one.version, one.is_active, one.check_interval, Thresholds(*thresholds), *kept)
+    values = (one.version, one.name, one.is_active, *times, *thresholds, silent, one.created_at, removed_at, *policy, one.updated_at)
+    return _service(await _row(conn, SQL_LEARN, one.id, *values))
 
 
 async def regions(conn: Connection, service_ids: Iterable[str]) -> dict[str, dict[str, Region]]:
@@ -293,11 +290,6 @@ async def current_statuses(conn: Connection, service_ids: Sequence[str]) -> dict
         )
         for row in rows
     }
-
-
-async def evidence_of(conn: Connection, service_id: str, version: int) -> Evidence:
-    """Return what a version of a service's status rests on."""
-    return Evidence.model_validate((await _row(conn, SQL_EVIDENCE, service_id, version))["evidence"])
 
 
 async def begin_intervals(conn: Connection, statuses_: Sequence[ServiceStatus]) -> None:

@@ -120,8 +120,11 @@ async def rules(conn: Connection, service_id: str) -> list[Rules]:
         Rules(
             since=slot_of(row["since"]) if place else first,
             check_interval=row["check_interval"],
-            silent_after=silent_after_ms(check_interval=row["check_interval"], timeout=row["timeout"]),
-            thresholds=Thresholds(row["failure_threshold"], row["recovery_threshold"]),
+            thresholds=Thresholds(
+                row["failure_threshold"],
+                row["recovery_threshold"],
+                silent_after_ms(check_interval=row["check_interval"], timeout=row["timeout"]),
+            ),
             quorum=row["quorum"],
             regions=frozenset(row["regions"]),
             watched=row["watched"],

@@ -15,7 +15,7 @@ from itertools import pairwise
 from operator import attrgetter, itemgetter
 
 from services.aggregator.domain.timeline import State
-from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached
+from services.aggregator.domain.verdict import Condition, Course, Observation, Region, Standing, Thresholds, reached, standing
 
 CHECKPOINT_EVERY = 3_600_000
 """How far checkpoints lie apart, in ms."""
@@ -36,7 +36,6 @@ class Rules:
 
     since: int
     check_interval: int
-    silent_after: int
     thresholds: Thresholds
     quorum: str = "majority"
     regions: frozenset[str] = frozenset()
@@ -143,7 +142,7 @@ class _Walk:
         if one.slot // CHECKPOINT_EVERY > self._slot // CHECKPOINT_EVERY:
             self.checkpoints.append(self.at)
         rules = rules_at(self._rules, one.slot)
-        if self._slot >= 0 and self.forgotten(one.slot, paused=rules is not self._then):
+        if self._slot >= 0 and self.forgotten(one.slot, rules):
             self.forget(one.slot)
         if self._calm and one.well:
             self._times += 1
@@ -159,17 +158,22 @@ class _Walk:
                 line.turn(new.since, new.condition)
         self._standing, self._calm, self._times = after, after.is_calm, 0
 
-    def forgotten(self, at: int, *, paused: bool = True) -> bool:
-        """Say whether what was known says nothing of a moment: nothing was heard for too long, or (`paused`: look) a pause came or went."""
-        return at - self._slot > self._then.silent_after or (paused and self._pause(at) is not None)
+    def forgotten(self, at: int, rules: Rules) -> bool:
+        """Say whether what was known says nothing of a moment, by its `rules`: nothing was heard for too long, or a pause came or went."""
+        return self._silent(at, rules) or (rules is not self._then and self._pause(at) is not None)
+
+    def _silent(self, at: int, rules: Rules) -> bool:
+        """Say whether the gap is too long by the definition at its beginning and by that at its end: another interval makes no silence."""
+        longest = max(self._then.thresholds.silent_after, rules.thresholds.silent_after)
+        return at - self._slot > longest
 
     def _pause(self, until: int) -> int | None:
         return pause_edge(self._rules, self._slot, until)
 
     def forget(self, until: int) -> None:
-        """Begin from unknown: from the slot that was missed first, or from where nobody listened any more."""
+        """Begin from unknown: from the slot that was missed first, or from where nobody listened any more; at the latest from `until`."""
         since, pause = min(self._slot + self._then.check_interval, until), self._pause(until)
-        if pause is not None and pause - self._slot <= self._then.silent_after:
+        if pause is not None and not self._silent(pause, rules_at(self._rules, pause)):
             since = pause  # until then, it had not been silent for long enough
         for line in self.lines:
             line.turn(since, Condition.UNKNOWN)
@@ -187,8 +191,8 @@ def region_stretches(
     for one in outcomes:
         walk.take(one)
     checkpoints = [*walk.checkpoints, walk.at]
-    if checkpoints[-1].slot >= 0 and (silent or walk.forgotten(until)):
-        walk.forget(until)
+    if checkpoints[-1].slot >= 0 and (silent or walk.forgotten(until, rules_at(rules, until))):
+        walk.forget(until - 1 if silent else until)  # who was declared silent is so now, even if no slot was missed yet
     return _stretches(*walk.lines, until), checkpoints
 
 
@@ -205,7 +209,7 @@ def extended(stretches: Sequence[Stretch], more: Sequence[Stretch]) -> list[Stre
     return [*kept, *more]
 
 
-def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, silent_after: int, calm: bool) -> int | None:
+def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thresholds, *, calm: bool) -> int | None:
     """Return the slot of the first new outcome that more follows from than that things go on as they were; None if there is none.
 
     `before`: what was remembered of the region; `calm`: it is `unmoved` by what is new. Of most
@@ -214,9 +218,9 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
     ordered = sorted(seen)
     if not before.window or ordered[0].slot <= before.newest_slot:
         return ordered[0].slot
-    newest, present = before.newest_slot, None if calm else _present(before, thresholds, silent_after)
+    newest, present = before.newest_slot, None if calm else standing(before, thresholds)
     for one in ordered:
-        if one.slot - newest > silent_after:
+        if thresholds.forgotten(newest, one.slot):
             return one.slot
         newest = one.slot
         if present is not None:
@@ -225,15 +229,6 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
                 return one.slot
             present = after
     return None
-
-
-def _present(region: Region, thresholds: Thresholds, silent_after: int) -> Standing:
-    """Return how a region stands as its timeline has it: after a gap it begins from unknown, whether silence was declared or not."""
-    present, last = region.base, region.base_slot
-    for one in region.window:
-        present = (Standing() if last >= 0 and one.slot - last > silent_after else present).after(one, thresholds)
-        last = one.slot
-    return present
 
 
 def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:

@@ -9,6 +9,8 @@ that 24 newer ones of its region came before it; such a one is counted in the da
 - In the same way, with the same numbers, a region is well or not: only a healthy outcome is well, a degraded one is a success that
   is not. A region that is up and not well is degraded. So outcomes that are degraded and failed by turns make it degraded, too.
 - A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
+- What lies behind a gap of more than `silent_after` is forgotten, whether silence was declared meanwhile or not: the outcome after it
+  begins from unknown. courses.py has the same rule for every moment of the past.
 - Where a service names its regions, only those are judged; the caller leaves out the others.
 - The service is down (`mo`) when as many regions are down as its quorum asks for, of those with data; partly down (`po`) with fewer, or
   with a degraded one. What disagrees stays named: another set of regions down, degraded or silent is another verdict, with a beginning of
@@ -20,6 +22,8 @@ Slots are milliseconds since 1970, UTC.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
+from sys import maxsize
 from typing import NamedTuple
 
 from shared.contracts.codes import Status
@@ -56,10 +60,20 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How many outcomes in a row it takes."""
+    """How many outcomes in a row it takes, and how long a gap between two may be, in ms.
+
+    `silent_after` is asked for since `silent_since`. After an outcome from before that, the gap may be as long as it ever might be.
+    """
 
     failure: int
     recovery: int
+    silent_after: int = maxsize
+    silent_since: int = 0
+    silent_longest: int = maxsize
+
+    def forgotten(self, last: int, at: int) -> bool:
+        """Say whether an outcome of a slot says nothing any more of a later moment, if none came between."""
+        return at - last > (self.silent_after if last >= self.silent_since else self.silent_longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,7 @@ class Standing:
     well: Course = Course()
 
     def after(self, seen: Observation, thresholds: Thresholds) -> "Standing":
-        """Return the standing after one more outcome, of a later slot."""
+        """Return the standing after one more outcome, of a later slot and after no gap: see `follow`."""
         return Standing(
             self.available.after(seen.slot, good=seen.healthy, thresholds=thresholds),
             self.well.after(seen.slot, good=seen.well, thresholds=thresholds),
@@ -109,6 +123,11 @@ class Standing:
     def calmer(self, times: int) -> "Standing":
         """Return the standing of a calm region after so many more outcomes that are well."""
         return Standing(replace(self.available, streak=self.available.streak + times), replace(self.well, streak=self.well.streak + times))
+
+    def follow(self, last: int, seen: Observation, thresholds: Thresholds) -> "Standing":
+        """Return the standing after one more outcome, of a later slot; `last` is the slot of the one before it, -1 if there is none."""
+        known = Standing() if last >= 0 and thresholds.forgotten(last, seen.slot) else self
+        return known.calmer(1) if known.is_calm and seen.well else known.after(seen, thresholds)
 
     @property
     def is_up(self) -> bool:
@@ -151,6 +170,7 @@ class Region:
 class Verdict:
     """A status, since which slot (None: since it was asked first), and what it rests on, as (region, slot). The degraded are among `up`.
 
+    `unsure`: from there too little was heard to say anything: some failures after nothing was known.
     `first_failed`: the first failure of the oldest run among the regions down, or the first outcome that was not well where all are up.
     `confirmed`: the outcome that completed the youngest such run; None where that is longer ago than what is remembered.
     """
@@ -161,6 +181,7 @@ class Verdict:
     down: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
     proof: tuple[tuple[str, int], ...] = ()
     first_failed: int | None = None
     confirmed: int | None = None
@@ -180,23 +201,15 @@ def observe(region: Region, seen: Iterable[Observation], thresholds: Thresholds)
     ordered = [known[slot] for slot in sorted(known)]
     base, base_slot = region.base, region.base_slot
     if len(ordered) > WINDOW:
-        base, base_slot = _on(base, ordered[:-WINDOW], thresholds), ordered[-WINDOW - 1].slot
+        for one in ordered[:-WINDOW]:
+            base, base_slot = base.follow(base_slot, one, thresholds), one.slot
     return Region(region.name, base, base_slot, tuple(ordered[-WINDOW:]))
-
-
-def _on(base: Standing, seen: Sequence[Observation], thresholds: Thresholds) -> Standing:
-    """Return the standing after outcomes in the order of their slots."""
-    if base.is_calm and all(one.well for one in seen):
-        return base.calmer(len(seen))
-    for one in seen:
-        base = base.after(one, thresholds)
-    return base
 
 
 def unmoved(before: Region, seen: Iterable[Observation], thresholds: Thresholds) -> bool:
     """Say whether the verdict surely stays: all that is new is later and well, in a region that was up and well already.
 
-    Most outcomes are such, and need no judgement.
+    Most outcomes are such, and need no judgement. A gap before one of them changes nothing: from unknown, one success makes a region well.
     """
     enough = max(thresholds.failure, thresholds.recovery)
     tail = before.window[-enough:]
@@ -213,10 +226,18 @@ def silenced(region: Region) -> Region:
 
 def standing(region: Region, thresholds: Thresholds) -> Standing:
     """Return how a region is, all its outcomes considered."""
-    present = region.base
+    present, last = region.base, region.base_slot
     for one in region.window:
-        present = present.after(one, thresholds)
+        present, last = present.follow(last, one, thresholds), one.slot
     return present
+
+
+def _lost(region: Region, thresholds: Thresholds) -> int | None:
+    """Return the slot of the last outcome before the newest gap or silence of a region; None if there was none that is remembered."""
+    slots = [region.base_slot, *(one.slot for one in region.window)]
+    gaps = [last for last, slot in pairwise(slots) if last >= 0 and thresholds.forgotten(last, slot)]
+    fell_silent = region.base_slot >= 0 and region.base == Standing()
+    return gaps[-1] if gaps else region.base_slot if fell_silent else None
 
 
 def reached(quorum: str, *, down: int, known: int) -> bool:
@@ -237,16 +258,18 @@ def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: 
     downs = {name: one.available.since for name, one in found.items() if one.is_down}
     degraded = {name: since for name, one in found.items() if (since := one.degraded_since) is not None}
     silent = {region.name: region.newest_slot + check_interval for region in regions if not region.window}
+    unsure = {one.name: _lost(one, thresholds) for one in regions if one.name not in ups and one.name not in downs and one.window}
+    missed = [last + check_interval for last in unsure.values() if last is not None]
     status = _status(quorum, ups=len(ups), downs=len(downs), degraded=len(degraded))
     telling = downs or degraded or ups or silent
     # Every region, also one that came back or fell silent, may have been what made it another verdict before it became as it is.
-    since = max([*ups.values(), *downs.values(), *degraded.values(), *silent.values()], default=None)
+    since = max([*ups.values(), *downs.values(), *degraded.values(), *silent.values(), *missed], default=None)
     proof = [(region.name, slot) for region in regions if region.name in telling for slot in _proof(region, found[region.name])]
     failing = [region for region in regions if region.name in (downs or degraded)]
     turned = [slot for region in failing if (slot := _turned(region, thresholds)) is not None]
-    up, down, quiet, poor = (tuple(sorted(one)) for one in (ups, downs, silent, degraded))
+    up, down, quiet, poor, open_ = (tuple(sorted(one)) for one in (ups, downs, silent, degraded, unsure))
     first_failed = min((downs or degraded).values(), default=None)
-    return Verdict(status, since, up, down, quiet, poor, tuple(proof[:PROOF_IN_ALL]), first_failed, max(turned, default=None))
+    return Verdict(status, since, up, down, quiet, poor, open_, tuple(proof[:PROOF_IN_ALL]), first_failed, max(turned, default=None))
 
 
 def _status(quorum: str, *, ups: int, downs: int, degraded: int) -> Status:
@@ -259,13 +282,12 @@ def _status(quorum: str, *, ups: int, downs: int, degraded: int) -> Status:
 
 def _turned(region: Region, thresholds: Thresholds) -> int | None:
     """Return the slot of the outcome by which a region became what it is; None if that is not remembered."""
-    present, turned = region.base, None
-    before = (present.available.condition, present.degraded_since is None)
+    present, last, turned = region.base, region.base_slot, None
     for one in region.window:
-        present = present.after(one, thresholds)
-        after = (present.available.condition, present.degraded_since is None)
-        if after != before:
-            before, turned = after, one.slot
+        before = Standing() if last >= 0 and thresholds.forgotten(last, one.slot) else present
+        present, last = present.follow(last, one, thresholds), one.slot
+        if (present.available.condition, present.degraded_since is None) != (before.available.condition, before.degraded_since is None):
+            turned = one.slot
     return turned
 
 

@@ -160,11 +160,11 @@ async def test_a_result_from_the_future_is_stored_and_tells_nothing(pool: Pool) 
     """
     await learn(pool, definition())
     await see(pool, "+++++")
-    ahead = results("--+", start=at(6) + usecases.AHEAD)
+    ahead = results("+-+", start=at(6) + usecases.AHEAD)
     folded = await fold(pool, batch(ahead), now=at(6))
     assert (folded.stored, folded.changed) == (3, 0)
     outcomes = await pool.fetch("select outcome, error_message is not null as why from api_response_times where scheduled_at > $1", at(10))
-    assert [tuple(one) for one in outcomes] == [("failed", True), ("unknown", True), ("unknown", True)], "up to five minutes are believed"
+    assert [tuple(one) for one in outcomes] == [("healthy", False), ("unknown", True), ("unknown", True)], "up to five minutes are believed"
     assert await pool.fetchval("select sum(total_checks) from uptime_records") == 6
     assert (await fold(pool, batch(ahead[1:]), now=ahead[2].scheduled_at)).stored == 2
     await see(pool, "--", first=200)

@@ -100,7 +100,7 @@ KINDS = {"h": (True, False), "d": (True, True), "f": (False, False)}
 @given(
     st.text("hhhhdf...", max_size=40),
     st.text("hhhdf...", min_size=1, max_size=8),
-    st.builds(Thresholds, st.integers(1, 3), st.integers(1, 3)),
+    st.builds(Thresholds, st.integers(1, 3), st.integers(1, 3), st.just(SILENT)),
 )
 def test_what_disturbs_nothing_leaves_the_timeline_going_on(before: str, new: str, thresholds: Thresholds) -> None:
     text = before + new
@@ -111,8 +111,8 @@ def test_what_disturbs_nothing_leaves_the_timeline_going_on(before: str, new: st
         return
     region = observe(Region("eu"), old, thresholds)
     calm = unmoved(region, fresh, thresholds)
-    slot = disturbed_from(region, fresh, thresholds, silent_after=SILENT, calm=calm)
-    rules = [Rules(0, INTERVAL, SILENT, thresholds)]
+    slot = disturbed_from(region, fresh, thresholds, calm=calm)
+    rules = [Rules(0, INTERVAL, thresholds)]
 
     def last(of: list[Observation], until: int) -> list[tuple[int, View]]:
         stretches, _ = region_stretches(of, rules, begin=Checkpoint(), until=until, silent=False)
@@ -125,12 +125,12 @@ def test_what_disturbs_nothing_leaves_the_timeline_going_on(before: str, new: st
 
 
 def test_a_slot_that_is_not_later_disturbs() -> None:
-    thresholds = Thresholds(2, 2)
+    thresholds = Thresholds(2, 2, SILENT)
     region = observe(Region("eu"), [Observation(n, healthy=True) for n in (1000, 3000)], thresholds)
-    assert disturbed_from(region, [Observation(2000, healthy=True)], thresholds, silent_after=SILENT, calm=False) == 2000
-    assert disturbed_from(Region("eu"), [Observation(2000, healthy=False)], thresholds, silent_after=SILENT, calm=False) == 2000
+    assert disturbed_from(region, [Observation(2000, healthy=True)], thresholds, calm=False) == 2000
+    assert disturbed_from(Region("eu"), [Observation(2000, healthy=False)], thresholds, calm=False) == 2000
     turned_and_back = [Observation(slot, healthy=slot > 5000) for slot in (4000, 5000, 6000, 7000)]
-    assert disturbed_from(region, turned_and_back, thresholds, silent_after=SILENT, calm=False) == 5000
+    assert disturbed_from(region, turned_and_back, thresholds, calm=False) == 5000
 
 
 # RFC 8785, appendix B: the bits of a number, and how it is written

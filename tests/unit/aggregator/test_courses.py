@@ -33,7 +33,7 @@ def outcomes(text: str, *, start: int = 0) -> list[Observation]:
 
 
 def rules(failure: int = 2, recovery: int = 2, **more: object) -> Rules:
-    return Rules(0, INTERVAL, SILENT, Thresholds(failure, recovery), **more)  # type: ignore[arg-type]  # a test's shorthand
+    return Rules(0, INTERVAL, Thresholds(failure, recovery, SILENT), **more)  # type: ignore[arg-type]  # a test's shorthand
 
 
 def told(text: str, *, failure: int = 2, recovery: int = 2, silent: bool = False) -> str:
@@ -65,13 +65,13 @@ def test_what_a_region_saw_and_how_it_was(seen: str, was: str) -> None:
 
 
 LETTERS = st.text("hdf.", min_size=1, max_size=60)
-THRESHOLDS = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4))
+THRESHOLDS = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4), st.just(SILENT))
 
 
 @settings(max_examples=1000)
 @given(LETTERS, THRESHOLDS, st.data())
 def test_from_any_checkpoint_on_it_is_what_the_whole_says(text: str, thresholds: Thresholds, data: st.DataObject) -> None:
-    given_rules = [Rules(0, INTERVAL, SILENT, thresholds)]
+    given_rules = [Rules(0, INTERVAL, thresholds)]
     seen, until = outcomes(text), len(text) * INTERVAL
     whole, _ = region_stretches(seen, given_rules, begin=Checkpoint(), until=until, silent=False)
     cut = data.draw(st.integers(0, len(seen)))
@@ -91,7 +91,7 @@ def view_at(stretches: list[Stretch], at: int) -> View:
 def test_its_end_is_the_verdict_of_the_present(texts: list[str], thresholds: Thresholds, data: st.DataObject) -> None:
     quiet = data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
     quorum = data.draw(st.sampled_from(["any", "majority", "all", "2"]))
-    given_rules = [Rules(0, INTERVAL, SILENT, thresholds, quorum=quorum)]
+    given_rules = [Rules(0, INTERVAL, thresholds, quorum=quorum)]
     until = 30 * INTERVAL
     stretches, regions = {}, []
     for place, (text, silent) in enumerate(zip(texts, quiet, strict=True)):
@@ -133,8 +133,8 @@ def test_regions_are_combined_and_a_pause_is_inactive() -> None:
         "b": [Stretch(0, 20, View.UP), Stretch(20, 25, View.DOWN), Stretch(25, 60, View.DEGRADED)],
         "c": [Stretch(0, 60, View.DOWN)],
     }
-    named = Rules(0, INTERVAL, SILENT, Thresholds(1, 1), quorum="all", regions=frozenset("ab"))
-    paused = Rules(50, INTERVAL, SILENT, Thresholds(1, 1), watched=False)
+    named = Rules(0, INTERVAL, Thresholds(1, 1, SILENT), quorum="all", regions=frozenset("ab"))
+    paused = Rules(50, INTERVAL, Thresholds(1, 1, SILENT), watched=False)
     stages = combined(views, [named, paused], start=0, until=60)
     assert stages == [
         Stage(0, 10, State.UP),

@@ -9,6 +9,7 @@ the rules of the first outcome; and with exclusions ignored, unknown time never 
 
 import math
 import random
+from dataclasses import replace
 from datetime import date, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -50,7 +51,9 @@ def histories(draw: st.DrawFn, *, most: int = 30, changing: bool = True) -> Hist
     length = draw(st.integers(1, most))
     first = draw(definitions_)
     later = sorted(draw(st.sets(st.integers(1, length * 4), max_size=2))) if changing else ()
-    definitions = (first, *(_from(draw(definitions_), quarter * INTERVAL // 4) for quarter in later))
+    definitions = [first]
+    for quarter in later:
+        definitions.append(_from(draw(definitions_), quarter * INTERVAL // 4, longest=definitions[-1]))
     checks = [check for region in "abc"[: draw(st.integers(1, 3))] for check in draw(_seen(region, length))]
     again = draw(st.lists(st.sampled_from(checks), max_size=5)) if checks else []
     order = [*checks, *again]
@@ -60,8 +63,10 @@ def histories(draw: st.DrawFn, *, most: int = 30, changing: bool = True) -> Hist
     return History(tuple(one for one in definitions if one.since < now), tuple(order), now)
 
 
-def _from(definition: Definition, since: int) -> Definition:
-    return Definition(since, *(getattr(definition, name) for name in list(Definition.__dataclass_fields__)[1:]))
+def _from(definition: Definition, since: int, *, longest: Definition) -> Definition:
+    """Return a definition from a moment on. No gap may be longer by it: there, the reference knows the wait at its beginning only."""
+    interval, timeout = min(definition.interval, longest.interval), min(definition.timeout, longest.timeout)
+    return replace(definition, since=since, interval=interval, timeout=timeout)
 
 
 def _restless(length: int) -> st.SearchStrategy[str]:
@@ -87,14 +92,18 @@ def rules(history: History) -> list[Rules]:
         Rules(
             since=one.since,
             check_interval=one.interval,
-            silent_after=verdict.silent_after_ms(check_interval=one.interval, timeout=one.timeout),
-            thresholds=Thresholds(one.failure, one.recovery),
+            thresholds=thresholds_of(one),
             quorum=one.quorum,
             regions=frozenset(one.regions),
             watched=one.watched,
         )
         for one in history.definitions
     ]
+
+
+def thresholds_of(one: Definition) -> Thresholds:
+    """Return the thresholds of a definition as the domain has them."""
+    return Thresholds(one.failure, one.recovery, verdict.silent_after_ms(check_interval=one.interval, timeout=one.timeout))
 
 
 def observations(history: History, region: str) -> list[Observation]:
@@ -132,7 +141,7 @@ def test_the_timeline_is_the_references(history: History) -> None:
 def test_the_live_status_is_how_the_timeline_ends(history: History) -> None:
     """Whatever the order of arrival, as long as nothing is overtaken by 24; silence is declared by the clock, before more comes."""
     asked = history.definitions[0]
-    thresholds = Thresholds(asked.failure, asked.recovery)
+    thresholds = thresholds_of(asked)
     regions = [_arrived(history, region, thresholds) for region in sorted({check.region for check in history.checks})]
     counting = [region for region in regions if not asked.regions or region.name in asked.regions]
     said = verdict.judge(counting, thresholds, check_interval=asked.interval, quorum=asked.quorum)
