@@ -26,6 +26,7 @@ from shared.contracts.commands import (
     UPTIME_AUDIT,
     Method,
     Nothing,
+    Problem,
     ServiceRef,
 )
 from shared.contracts.history import (
@@ -51,6 +52,12 @@ from shared.contracts.history import (
 )
 from shared.contracts.sla import Correction, SlaContract, SlaExclusion
 from shared.database import Connection, Pool, transaction
+from shared.rpc import Refused
+
+DRY_RUN_S = 25.0
+"""How long a dry run may take, with the wait for its turn: less than a gateway waits for it. Ninety days, each 10 s, take 2 s a region."""
+MOST_WAITING = 3
+"""So many wait for the dry run that is being computed."""
 
 Answers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
 
@@ -63,9 +70,38 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
         yield conn
 
 
+class Turns:
+    """Who may compute a dry run: one at a time, as it takes seconds where results are folded; a few wait, nobody longer than is asked."""
+
+    def __init__(self) -> None:
+        """Nobody computes."""
+        self._one = asyncio.Semaphore()
+        self._asked = 0
+
+    @asynccontextmanager
+    async def mine(self) -> AsyncIterator[None]:
+        """Wait for the turn, and have it. Raises `Refused` (503) where too many wait, or when it took too long."""
+        if self._asked > MOST_WAITING:
+            detail = "Other dry runs are being computed: try again in a moment."
+            raise _busy(detail)
+        self._asked += 1
+        try:
+            async with asyncio.timeout(DRY_RUN_S), self._one:
+                yield
+        except TimeoutError:
+            detail = f"Not done within {DRY_RUN_S:g} seconds: ask for a shorter time, or for fewer regions."
+            raise _busy(detail) from None
+        finally:
+            self._asked -= 1
+
+
+def _busy(detail: str) -> Refused:
+    return Refused(Problem(title="Too much to compute", status=503, detail=detail))
+
+
 def about_the_past(pool: Pool, clock: Clock) -> Answers:
     """Return who answers what. Reads are as of one moment."""
-    one_dry_run = asyncio.Semaphore()  # it computes for seconds where results are folded; the others wait for their turn
+    turns = Turns()
 
     async def timeline(params: Period) -> Timeline:
         async with reading(pool) as conn:
@@ -80,7 +116,7 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
             return await audits.audit(conn, params, now=clock())
 
     async def dry_run(params: DryRunQuery) -> DryRun:
-        async with one_dry_run, reading(pool) as conn:
+        async with turns.mine(), reading(pool) as conn:
             return await audits.dry_run(conn, params, now=clock())
 
     async def correct(params: CorrectionDraft) -> Correction:

@@ -5,7 +5,7 @@ Every function reads as of one moment: it needs a repeatable read.
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -113,7 +113,8 @@ async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> Dry
     default accounting. Where the checks of a time are gone, it would be unknown. Raises `Refused`: 404, 422.
     """
     window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST_DRY_RUN)
-    rules = _other(await timelines.rules(conn, query.service_id), query)
+    heard = await replays.silent_regions(conn, query.service_id)
+    rules = _other(await timelines.rules(conn, query.service_id), query, heard)
     until = min(window.end + MARGIN_MS, slot_of(now))
     found = await replays.replay(
         conn,
@@ -123,12 +124,15 @@ async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> Dry
         after=max(0, window.start - MARGIN_MS),
         until=until,
         degraded_after_ms=query.degraded_after_ms,
+        regions=query.regions or (),
     )
-    silent = await replays.silent_regions(conn, query.service_id) if until == slot_of(now) else {}
+    silent = heard if until == slot_of(now) else {}
     for region, track in found.items():
         track.end(rules, until=until, silent=silent.get(region, False), surely=until < slot_of(now))
     regions = {region: track.stretches for region, track in found.items()}
     stages = await asyncio.to_thread(combined, regions, rules, start=max(window.start, rules[0].since), until=window.end)
+    if len(stages) > MOST_INTERVALS:
+        raise _not_valid(field="ends_at", reason=f"there would be more than {MOST_INTERVALS} intervals: ask for a shorter time")
     would_be = _whole(rows(stages), window)
     known = replace((await facts.load(conn, {query.service_id: window.start}, until=window.end))[query.service_id], corrections=())
     return DryRun(
@@ -140,8 +144,11 @@ async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> Dry
     )
 
 
-def _other(rules: Sequence[Rules], query: DryRunQuery) -> list[Rules]:
-    """Return the rules over time with those of the query in their places."""
+def _other(rules: Sequence[Rules], query: DryRunQuery, heard: Collection[str]) -> list[Rules]:
+    """Return the rules over time with those of the query in their places. `heard`: the regions that results came from."""
+    strange = set(query.regions or ()) - set(heard).union(*(one.regions for one in rules))
+    if strange:
+        raise _not_valid(field="regions", reason=f"nothing was ever heard from {min(strange)[:100]!r}")
     quorum = query.quorum
     if quorum is not None and not (quorum in {"any", "majority", "all"} or (quorum.isascii() and quorum.isdigit() and int(quorum) >= 1)):
         raise _not_valid(field="quorum", reason="any, majority, all, or a number from 1")
@@ -154,6 +161,7 @@ def _other(rules: Sequence[Rules], query: DryRunQuery) -> list[Rules]:
                 recovery=query.recovery_threshold or one.thresholds.recovery,
             ),
             quorum=quorum or one.quorum,
+            regions=one.regions if query.regions is None else frozenset(query.regions),
         )
         for one in rules
     ]

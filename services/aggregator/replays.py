@@ -5,7 +5,7 @@ Checks are read in pieces, so neither memory nor the event loop is held by ninet
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Histogram
@@ -28,10 +28,17 @@ PIECE = 2_000
 """Checks read at once: some milliseconds of computing."""
 
 # Confirmations too: they decide the status. Served by api_response_times_by_service.
-SQL_OUTCOMES = """
-select region, scheduled_at, outcome, response_time from api_response_times
+_OUTCOMES = """
+select region, scheduled_at, {outcome}, response_time from api_response_times
  where service_id = $1 and scheduled_at > $2 and scheduled_at <= $3 and source = 'check' and outcome <> 'unknown'
+   and ($4::text[] is null or region = any($4))
  order by scheduled_at"""
+SQL_OUTCOMES = _OUTCOMES.format(outcome="outcome")
+# What is degraded for being slow alone, by the limit of then (assertions/judging.py of the checker), is taken for the answer that it was.
+SQL_OUTCOMES_OF_ANY_SPEED = _OUTCOMES.format(
+    outcome="""case when outcome = 'degraded' and error_type = 'assertion_failed' and error_message like 'slower than %'
+                  and not metadata ? 'assertions' then 'healthy' else outcome end"""
+)
 SQL_REGIONS = "select region, slots = '{}' as silent, newest_at from region_state where service_id = $1"
 SQL_PUBLISHED_BEFORE = "select exists (select from timeline where service_id = $1 and known_until is null and started_at < $2)"
 SQL_HOLD_MONTHS = "lock table api_response_times in access share mode"
@@ -79,10 +86,15 @@ async def replay(
     after: int,
     until: int,
     degraded_after_ms: int | None = None,
+    regions: Collection[str] = (),
 ) -> dict[str, Track]:
-    """Take every known outcome with a slot after `after`, up to `until`, each region from where its track begins. In a transaction."""
+    """Take every known outcome with a slot after `after`, up to `until`, each region from where its track begins. In a transaction.
+
+    `degraded_after_ms`: how long an answer may take, whatever held then. `regions`: only of these, unless empty.
+    """
     found = defaultdict(Track, tracks)
-    cursor = await conn.cursor(SQL_OUTCOMES, service_id, moment(after), moment(until))
+    sql = SQL_OUTCOMES if degraded_after_ms is None else SQL_OUTCOMES_OF_ANY_SPEED
+    cursor = await conn.cursor(sql, service_id, moment(after), moment(until), list(regions) or None)
     while piece := await cursor.fetch(PIECE):
         seen: dict[str, list[Observation]] = defaultdict(list)
         for region, at, outcome, took in piece:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
@@ -34,6 +35,7 @@ LONGEST_REASON = 2_000
 QUORUM = r"^(any|majority|all|[1-9][0-9]?)$"
 
 Given = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
+Region = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]+$")]
 
 
@@ -66,7 +68,16 @@ class OtherRules(BaseModel):
     failure_threshold: int | None = Field(default=None, ge=1, le=10)
     recovery_threshold: int | None = Field(default=None, ge=1, le=10)
     quorum: str | None = Field(default=None, pattern=QUORUM)
+    regions: tuple[Region, ...] | None = Field(default=None, max_length=50)
     degraded_after_ms: int | None = Field(default=None, ge=1, le=86_400_000)
+    check_interval: SkipJsonSchema[Any] = None
+    timeout: SkipJsonSchema[Any] = None
+
+    @field_validator("check_interval", "timeout")
+    @classmethod
+    def _was_measured_so(cls, _value: object) -> None:
+        msg = "cannot be tried on stored results: checks that were not made then cannot be made now"
+        raise ValueError(msg)
 
 
 @router.get("/services/{service_id}/uptime/audit")
@@ -113,7 +124,7 @@ async def dry_run(parts: With, _who: Who, service_id: ServiceId, body: Body) -> 
     """Return what other rules would have made of stored results. Nothing is changed by it."""
     form = read(OtherRules, body)
     at = Asked(form.start, form.end, RAW_DAYS).at(parts.clock())
-    rules: dict[str, Any] = form.model_dump(exclude={"start", "end"})
+    rules: dict[str, Any] = form.model_dump(exclude={"start", "end", "check_interval", "timeout"})
     query = DryRunQuery(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at, **rules)
     return as_json(await kept(parts, TIMELINE_DRY_RUN, query, timeout_s=SLOW_S))
 

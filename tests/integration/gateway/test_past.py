@@ -54,10 +54,12 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
         series = await http.get(f"{SERVICE}/response-times/series", params=MARCH | {"region": "eu", "points": "500"})
         assert series.json()["whole"]["p99"] == 31.5
         assert asked(others, "series")[0].points == 500
-        rules = {"from": MARCH["from"], "to": "2026-03-31T00:00:00Z", "failure_threshold": 5, "quorum": "all"}
+        rules: dict[str, Any] = {"from": MARCH["from"], "to": "2026-03-31T00:00:00Z", "failure_threshold": 5, "quorum": "all"}
+        rules |= {"regions": ["eu"]}
         dry = await http.post(f"{SERVICE}/dry-run", json=rules)
         assert dry.json()["would_be_uptime_percentage"] == 99.9
-        assert (asked(others, "dry_run")[0].failure_threshold, asked(others, "dry_run")[0].quorum) == (5, "all")
+        tried = asked(others, "dry_run")[0]
+        assert (tried.failure_threshold, tried.quorum, tried.regions) == (5, "all", ("eu",))
 
 
 async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.Running, others: rig.World) -> None:
@@ -77,6 +79,9 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
     bodies: list[tuple[str, str, dict[str, Any], str]] = [
         ("POST", f"{SERVICE}/dry-run", {"failure_threshold": 0}, "failure_threshold"),
         ("POST", f"{SERVICE}/dry-run", {"quorum": "most"}, "quorum"),
+        ("POST", f"{SERVICE}/dry-run", {"regions": [""]}, "regions.0"),
+        ("POST", f"{SERVICE}/dry-run", {"check_interval": 60_000}, "check_interval"),
+        ("POST", f"{SERVICE}/dry-run", {"timeout": 500}, "timeout"),
         ("POST", f"{SERVICE}/dry-run", {"from": "2020-01-01T00:00:00Z"}, "from"),
         ("POST", f"{SERVICE}/dry-run", {"faliure_threshold": 2}, "faliure_threshold"),
         ("POST", f"{SERVICE}/corrections", SPAN | {"state": "fine", "reason": "x"}, "state"),
