@@ -5,7 +5,7 @@ Every function reads as of one moment: it needs a repeatable read.
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,19 +13,19 @@ from itertools import pairwise
 from operator import attrgetter
 from uuid import UUID
 
-from services.aggregator import corrections, facts, promises, replays, store, timelines
+from services.aggregator import facts, grounds, promises, replays, store, timelines
 from services.aggregator.domain.accounting import FORMULA_VERSION, Accounting, account
 from services.aggregator.domain.amending import Row, rows
 from services.aggregator.domain.calendar import DAY_MS, Window
 from services.aggregator.domain.canonical import digest
 from services.aggregator.domain.courses import Rules, combined
 from services.aggregator.domain.timeline import Interval, Span, State, corrected
-from services.aggregator.facts import Facts
+from services.aggregator.facts import Checks, Facts
+from services.aggregator.grounds import Ground, TooManyIntervals
 from services.aggregator.promises import Promise
 from services.aggregator.store import moment, slot_of
 from shared.contracts.commands import FieldProblem, Problem
 from shared.contracts.history import Audit, AuditQuery, DryRun, DryRunQuery, Period, Timeline
-from shared.contracts.maintenance import Maintenance
 from shared.contracts.sla import StateInterval
 from shared.database import Connection
 from shared.rpc import Refused
@@ -34,6 +34,8 @@ LONGEST = timedelta(days=400)
 LONGEST_DRY_RUN = timedelta(days=100)
 MOST_INTERVALS = 10_000
 """More in one answer help nobody and would not go through the broker."""
+MOST_IN_A_REPORT = 30_000
+"""Of all its services together: 11 MB as they are told."""
 MARGIN_MS = DAY_MS
 """A dry run begins so much earlier, from unknown, and looks so far ahead, so that what it says of its time does not depend on its edges."""
 DEFAULT = Accounting()
@@ -42,20 +44,13 @@ UNDER_NO_DIGEST = ("digest", "settled", "computed_at")
 SETTLED_AFTER = timedelta(seconds=10)
 """What was published is asked for so long after it at the earliest: what was being written at that moment is there by then."""
 
-_MAINTENANCES = """
-select id, version, title, description, services, status, starts_at, ends_at, created_by, created_at from {windows} m
- where services @> array[$1::text] and status <> 'cancelled' and starts_at < $3 and ends_at > $2 {known}
- order by starts_at, id"""
-SQL_MAINTENANCES = _MAINTENANCES.format(windows="maintenance_window", known="")
-SQL_MAINTENANCES_THEN = _MAINTENANCES.format(windows="maintenance_window_version", known=facts.NEWEST_KNOWN)
-
 
 async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> Timeline:
     """Return a service's states over a time up to now, corrections laid over, maintenance beside. Raises `Refused`: 404, 422."""
     window = await _window(conn, period.service_id, period.starts_at, period.ends_at, now=now, longest=LONGEST)
-    known = (await facts.load(conn, {period.service_id: window.start}, until=window.end))[period.service_id]
-    measured = await _measured(conn, period.service_id, window, as_of=None)
-    told = _maintained(_told(corrected(known.measured, known.corrections, window), measured), known.maintenances)
+    ground = (await _grounds(conn, [period.service_id], window))[period.service_id]
+    known = ground.facts
+    told = _maintained(_told(corrected(known.measured, known.corrections, window), ground.measured), known.maintenances)
     if period.ends_at >= now and told and told[-1].correction is None and told[-1].state is not State.INACTIVE:
         told[-1] = told[-1].model_copy(update={"ended_at": None})
     return Timeline(service_id=period.service_id, intervals=tuple(told))
@@ -69,14 +64,38 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
     422 for times and contracts that do not fit.
     """
     window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST, as_of=query.as_of)
-    promise = await _promise(conn, query)
-    known = (await facts.load(conn, {query.service_id: window.start}, until=window.end, as_of=query.as_of))[query.service_id]
-    measured = await _measured(conn, query.service_id, window, as_of=query.as_of)
+    promise, of = await _promise(conn, query), [query.service_id]
+    ground = (await _grounds(conn, of, window, as_of=query.as_of))[query.service_id]
+    checks = (await facts.checks(conn, of, window))[query.service_id] if query.as_of is None else None
+    settled = query.as_of is not None or await facts.settled(conn, of, until=window.end, now=now)
+    return _audited(query, ground, promise, checks, settled=settled, now=now)
+
+
+async def of_contract(
+    conn: Connection, promise: Promise, window: Window, checks: Mapping[str, Checks], *, now: datetime
+) -> AsyncIterator[Audit]:
+    """Give the audits of all services of a contract over a window that has begun, up to now: each what `audit` says of it.
+
+    `checks`: those of the window. A few statements, however many services there are, and pauses between them for others. Raises `Refused`
+    (422) for too much in one answer.
+    """
+    services, told = promise.contract.services, Window(window.start, min(window.end, slot_of(now)))
+    grounds_, waiting = await _grounds(conn, services, told, most=MOST_IN_A_REPORT), await facts.unsettled(conn, services, now=now)
+    for one in services:
+        query = AuditQuery(service_id=one, starts_at=moment(window.start), ends_at=moment(window.end), contract_id=promise.contract.id)
+        settled = one not in waiting or waiting[one].since >= told.end
+        yield _audited(query, grounds_[one], promise, checks[one], settled=settled, now=now)
+        await asyncio.sleep(0)
+
+
+def _audited(  # what an audit is made of
+    query: AuditQuery, ground: Ground, promise: Promise | None, checks: Checks | None, *, settled: bool, now: datetime
+) -> Audit:
+    known, window = ground.facts, ground.window
     excluded = [one for one in promise.exclusions if one.start < window.end and one.end > window.start] if promise else []
     accounting = promise.terms.accounting if promise else DEFAULT
     exclusion_ids = frozenset(one.id for one in excluded)
     total = account(known.pieces(excluded), accounting, maintenance=known.maintenance_ids, exclusions=exclusion_ids)
-    checks = (await facts.checks(conn, [query.service_id], window))[query.service_id] if query.as_of is None else None
     found = Audit(
         service_id=query.service_id,
         starts_at=moment(window.start),
@@ -86,10 +105,10 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
         partial_share=_share(accounting),
         count_maintenance=accounting.count_maintenance,
         count_unknown=accounting.count_unknown,
-        intervals=tuple(_told(corrected(known.measured, known.corrections, window), measured)),
-        measured=tuple(_intervals(measured)),
-        corrections=tuple(await corrections.over(conn, query.service_id, window.start, window.end, as_of=query.as_of)),
-        maintenances=tuple(await _maintenances(conn, query.service_id, window, as_of=query.as_of)),
+        intervals=tuple(_told(corrected(known.measured, known.corrections, window), ground.measured)),
+        measured=tuple(_intervals(ground.measured)),
+        corrections=tuple(ground.corrections),
+        maintenances=tuple(ground.maintenances),
         exclusions=tuple(one for one in promise.contract.exclusions if str(one.id) in exclusion_ids) if promise else (),
         uptime_percentage=_plain(total.percentage),
         checks_percentage=None if checks is None else _plain(checks.percentage),
@@ -100,7 +119,7 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
         downtime_minutes=float(total.downtime / 60_000),
         formula_version=FORMULA_VERSION,
         digest="",
-        settled=query.as_of is not None or await facts.settled(conn, [query.service_id], until=window.end, now=now),
+        settled=settled,
         computed_at=now,
     )
     return found.model_copy(update={"digest": digest(found.model_dump(mode="json", exclude=set(UNDER_NO_DIGEST)))})
@@ -133,12 +152,15 @@ async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> Dry
     stages = await asyncio.to_thread(combined, regions, rules, start=max(window.start, rules[0].since), until=window.end)
     if len(stages) > MOST_INTERVALS:
         raise _not_valid(field="ends_at", reason=f"there would be more than {MOST_INTERVALS} intervals: ask for a shorter time")
-    would_be = _whole(rows(stages), window)
-    known = replace((await facts.load(conn, {query.service_id: window.start}, until=window.end))[query.service_id], corrections=())
+    would_be = grounds.whole(rows(stages), window)
+    ground = (await _grounds(conn, [query.service_id], window))[query.service_id]
+    known = replace(ground.facts, corrections=())
+    if len(would_be) > MOST_INTERVALS:
+        raise _too_many(MOST_INTERVALS)
     return DryRun(
         service_id=query.service_id,
         would_be=tuple(_intervals(would_be)),
-        was=tuple(_intervals(await _measured(conn, query.service_id, window, as_of=None))),
+        was=tuple(_intervals(ground.measured)),
         would_be_uptime_percentage=_uptime(replace(known, measured=[Interval(one.start, one.end or 0, one.state) for one in would_be])),
         was_uptime_percentage=_uptime(known),
     )
@@ -226,25 +248,18 @@ async def _promise(conn: Connection, query: AuditQuery) -> Promise | None:
     return found
 
 
-async def _measured(conn: Connection, service_id: str, window: Window, *, as_of: datetime | None) -> list[Row]:
-    """Return what was measured, with the regions that made it, clipped and without gaps. Raises `Refused` (422) for too much."""
-    found = await timelines.read(conn, service_id, window.start, window.end, limit=MOST_INTERVALS + 1, as_of=as_of)
-    if len(found) > MOST_INTERVALS:
-        raise _not_valid(field="ends_at", reason=f"more than {MOST_INTERVALS} intervals: ask for a shorter time")
-    return _whole(found, window)
+async def _grounds(
+    conn: Connection, services: Sequence[str], window: Window, *, as_of: datetime | None = None, most: int = MOST_INTERVALS
+) -> dict[str, Ground]:
+    """Return what is known of services over a time. Raises `Refused` (422) for too much in one answer."""
+    try:
+        return await grounds.load(conn, services, window, limit=most, as_of=as_of)
+    except TooManyIntervals:
+        raise _too_many(most) from None
 
 
-def _whole(found: Iterable[Row], window: Window) -> list[Row]:
-    """Return rows clipped to a window, with what lies between them as inactive time. All of them have ends."""
-    whole: list[Row] = []
-    at = window.start
-    for one in found:
-        start, end = max(one.start, window.start), min(window.end if one.end is None else one.end, window.end)
-        if start > at:
-            whole.append(Row(at, start, State.INACTIVE))
-        whole.append(replace(one, start=start, end=end))
-        at = end
-    return [*whole, Row(at, window.end, State.INACTIVE)] if at < window.end else whole
+def _too_many(most: int) -> Refused:
+    return _not_valid(field="ends_at", reason=f"more than {most} intervals: ask for a shorter time, or for fewer services")
 
 
 def _intervals(found: Iterable[Row]) -> list[StateInterval]:
@@ -289,9 +304,3 @@ def _maintained(told: Iterable[StateInterval], windows: Iterable[Span]) -> list[
             change = {"started_at": edges[place], "ended_at": edges[following], "maintenance": over[place]}
             found.append(one.model_copy(update=change))
     return found
-
-
-async def _maintenances(conn: Connection, service_id: str, window: Window, *, as_of: datetime | None) -> list[Maintenance]:
-    asked = (service_id, moment(window.start), moment(window.end))
-    found = await (conn.fetch(SQL_MAINTENANCES, *asked) if as_of is None else conn.fetch(SQL_MAINTENANCES_THEN, *asked, as_of))
-    return [Maintenance(**row) for row in found]

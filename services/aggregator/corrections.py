@@ -4,6 +4,7 @@ They are laid over the timeline whenever it is read (domain/timeline.py, correct
 what was measured, and both stay readable as they were published.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from asyncpg import Record
@@ -30,7 +31,7 @@ SQL_REVOKE = "update correction set revoked_by = $2, revoked_at = $3, revoked_re
 SQL_LIST = f"select {_COLUMNS} from correction where service_id = $1 order by number desc limit $2"
 SQL_OVER = f"""
 select {_COLUMNS} from correction
- where service_id = $1 and starts_at < $3 and ends_at > $2
+ where service_id = any($1::text[]) and starts_at < $3 and ends_at > $2
    and ($4::timestamptz is null and revoked_at is null or made_at <= $4 and (revoked_at is null or revoked_at > $4))
  order by number"""
 
@@ -92,12 +93,12 @@ async def of_service(conn: Connection, service_id: str) -> Corrections:
     return Corrections(corrections=tuple(_correction(row) for row in await conn.fetch(SQL_LIST, service_id, LISTED)))
 
 
-async def over(conn: Connection, service_id: str, start: int, end: int, *, as_of: datetime | None) -> list[Correction]:
-    """Return the corrections that hold over a time (ms), or held `as_of` a moment, in the order in which they were made.
+async def over(conn: Connection, services: Sequence[str], start: int, end: int, *, as_of: datetime | None) -> list[Correction]:
+    """Return the corrections of some services that hold over a time (ms), or held `as_of` a moment, in the order in which they were made.
 
     One that held then tells nothing of its being revoked since.
     """
-    found = [_correction(row) for row in await conn.fetch(SQL_OVER, service_id, moment(start), moment(end), as_of)]
+    found = [_correction(row) for row in await conn.fetch(SQL_OVER, services, moment(start), moment(end), as_of)]
     return [one.model_copy(update={"revoked_by": None, "revoked_at": None, "revoked_reason": None}) for one in found]
 
 

@@ -21,38 +21,26 @@ from services.aggregator.store import moment, slot_of
 from shared.database import Connection
 
 # The newest interval that begins before the time is looked up first: years of older ones are not read.
-_MEASURED = """
+SQL_MEASURED = """
 select t.service_id, (extract(epoch from t.started_at) * 1000)::bigint as start,
        (extract(epoch from coalesce(t.ended_at, $3)) * 1000)::bigint as end, t.state
   from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since),
        lateral (select coalesce(max(b.started_at), '-infinity') as started_at from timeline b
-                 where b.service_id = asked.service_id and {believed_before} and b.started_at <= asked.since) first,
+                 where b.service_id = asked.service_id and b.known_until is null and b.started_at <= asked.since) first,
        timeline t
- where t.service_id = asked.service_id and {believed} and t.started_at >= first.started_at and t.started_at < $3
+ where t.service_id = asked.service_id and t.known_until is null and t.started_at >= first.started_at and t.started_at < $3
  order by t.service_id, t.started_at"""
-SQL_MEASURED = _MEASURED.format(believed="t.known_until is null", believed_before="b.known_until is null")
-SQL_MEASURED_THEN = _MEASURED.format(
-    believed="t.known_from <= $4 and (t.known_until is null or t.known_until > $4)",
-    believed_before="b.known_from <= $4 and (b.known_until is null or b.known_until > $4)",
-)
 SQL_CORRECTIONS = """
 select c.id, c.number, c.service_id, c.starts_at, c.ends_at, c.state
   from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since), correction c
- where c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since
-   and ($4::timestamptz is null and c.revoked_at is null or c.made_at <= $4 and (c.revoked_at is null or c.revoked_at > $4))
+ where c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since and c.revoked_at is null
  order by c.number"""
-_MAINTENANCES = """
+SQL_MAINTENANCES = """
 select m.id, m.title, m.starts_at, m.ends_at, asked.service_id
-  from {windows} m, unnest(m.services) as mine (service_id), unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)
+  from maintenance_window m, unnest(m.services) as mine (service_id), unnest($1::text[], $2::timestamptz[]) as asked (service_id, since)
  where m.services && $1::text[] and m.status <> 'cancelled' and m.starts_at < $3
-   and asked.service_id = mine.service_id and m.ends_at > asked.since {known}
+   and asked.service_id = mine.service_id and m.ends_at > asked.since
  order by m.starts_at, m.id"""
-NEWEST_KNOWN = """
-   and m.known_from <= $4 and not exists (
-       select from maintenance_window_version later where later.id = m.id and later.version > m.version and later.known_from <= $4)"""
-"""Of the versions of a window `m`: the one that was the newest at a moment, the fourth parameter."""
-SQL_MAINTENANCES = _MAINTENANCES.format(windows="maintenance_window", known="")
-SQL_MAINTENANCES_THEN = _MAINTENANCES.format(windows="maintenance_window_version", known=NEWEST_KNOWN)
 # What is marked, and what was not heard for so long that it is about to be declared silent (store.SQL_FELL_SILENT, but whenever we began to
 # listen): until then its timeline goes on as it was. A mark of the last moments is no more than a turn that is being written.
 SQL_UNSETTLED = """
@@ -67,7 +55,8 @@ select service_id, min(since) as since, bool_or(unsure) as unsure from (
 RECENT = timedelta(minutes=1)
 """What is younger and still to be computed keeps nothing back: where services flap, something always is."""
 
-_STATES = {state.value: state for state in State}
+STATES = {state.value: state for state in State}
+"""By name: faster than asking the enumeration, which matters for thousands."""
 ROWS_AT_ONCE = 1000
 """After so many rows others have their turn: timelines of many services are long."""
 SQL_HOURS_DONE = "select done_until from rollup_progress where resolution = 'hour'"
@@ -118,25 +107,23 @@ def within(whole: Sequence[Piece], window: Window) -> list[Piece]:
     return found
 
 
-async def load(conn: Connection, since: Mapping[str, int], *, until: int, as_of: datetime | None = None) -> dict[str, Facts]:
-    """Return the facts of services, each since a moment of its own and all up to one; `as_of`: as they were believed then.
+async def load(conn: Connection, since: Mapping[str, int], *, until: int) -> dict[str, Facts]:
+    """Return the facts of services, each since a moment of its own and all up to one, as they are known now.
 
     Three statements, however many services there are.
     """
     asked = (list(since), [moment(at) for at in since.values()], moment(until))
     measured: dict[str, list[Interval]] = defaultdict(list)
-    rows = await (conn.fetch(SQL_MEASURED, *asked) if as_of is None else conn.fetch(SQL_MEASURED_THEN, *asked, as_of))
-    for number, row in enumerate(rows):
-        measured[row["service_id"]].append(Interval(row["start"], row["end"], _STATES[row["state"]]))
+    for number, row in enumerate(await conn.fetch(SQL_MEASURED, *asked)):
+        measured[row["service_id"]].append(Interval(row["start"], row["end"], STATES[row["state"]]))
         if number % ROWS_AT_ONCE == 0:
             await asyncio.sleep(0)
     corrections: dict[str, list[Correction]] = defaultdict(list)
-    for row in await conn.fetch(SQL_CORRECTIONS, *asked, as_of):
+    for row in await conn.fetch(SQL_CORRECTIONS, *asked):
         start, end = slot_of(row["starts_at"]), slot_of(row["ends_at"])
         corrections[row["service_id"]].append(Correction(start, end, State(row["state"]), str(row["id"]), row["number"]))
     maintenances: dict[str, list[Span]] = defaultdict(list)
-    works = await (conn.fetch(SQL_MAINTENANCES, *asked) if as_of is None else conn.fetch(SQL_MAINTENANCES_THEN, *asked, as_of))
-    for row in works:
+    for row in await conn.fetch(SQL_MAINTENANCES, *asked):
         span = Span(slot_of(row["starts_at"]), slot_of(row["ends_at"]), str(row["id"]), row["title"])
         maintenances[row["service_id"]].append(span)
     found = {}

@@ -1,7 +1,8 @@
 """SLA contracts: kept, excluded from, read and reported. What is said of them by themselves is in alarms.py."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,11 +11,11 @@ from services.aggregator.domain import accounting
 from services.aggregator.domain.calendar import Window
 from services.aggregator.domain.canonical import digest
 from services.aggregator.domain.contracts import MOST_LETTERS_OF_REASON, Draft, Flaw, beginning, flaw_of_text, flaws, last_ended, present
+from services.aggregator.facts import Checks
 from services.aggregator.promises import Promise
 from services.aggregator.store import moment, slot_of
 from shared.contracts.commands import FieldProblem, Problem
 from shared.contracts.history import (
-    AuditQuery,
     SlaContractDraft,
     SlaContracts,
     SlaExclusionDraft,
@@ -136,14 +137,23 @@ async def standing(conn: Connection, contract_id: str, *, now: datetime) -> SlaS
     """Return how a contract stands now, service by service. Needs a repeatable read. Raises `Refused` (404)."""
     promise = await _present(conn, contract_id)
     window = present(promise.terms, slot_of(now))
-    found, worst = await _standings(conn, promise, window, now=now)
+    found = await _standings(conn, promise, window, now=now)
     settled = await facts.settled(conn, promise.contract.services, until=window.end, now=now)
     told = standings.window_told(window)
-    return SlaStandings(contract=promise.contract, window=told, standings=found, worst=worst, settled=settled)
+    return SlaStandings(contract=promise.contract, window=told, standings=found.standings, worst=found.worst, settled=settled)
 
 
-async def _standings(conn: Connection, promise: Promise, window: Window, *, now: datetime) -> tuple[tuple[SlaStanding, ...], str | None]:
-    """Return the standings of a window, with burn rates where it is the present one, and the service that it is told by."""
+@dataclass(frozen=True, slots=True)
+class _Stood:
+    """The standings of a window, by the contract's services; the one that it is told by; the checks of the window."""
+
+    standings: tuple[SlaStanding, ...]
+    worst: str | None
+    checks: Mapping[str, Checks]
+
+
+async def _standings(conn: Connection, promise: Promise, window: Window, *, now: datetime) -> _Stood:
+    """Return how a contract stands in a window, with burn rates where it is the present one."""
     at, services = slot_of(now), promise.contract.services
     is_present = window == present(promise.terms, at)
     begin = min(window.start, standings.begins(promise, at)) if is_present else window.start
@@ -162,7 +172,7 @@ async def _standings(conn: Connection, promise: Promise, window: Window, *, now:
         for service_id, judged, some in zip(services, judgements, burns, strict=True)
     )
     worst = accounting.worst(judgements)
-    return found, None if worst is None else services[judgements.index(worst)]
+    return _Stood(found, None if worst is None else services[judgements.index(worst)], checks)
 
 
 async def report(conn: Connection, query: SlaReportQuery, *, now: datetime) -> SlaReport:
@@ -177,16 +187,14 @@ async def report(conn: Connection, query: SlaReportQuery, *, now: datetime) -> S
         raise _not_valid([Flaw("first_day", f"a {promise.terms.period.value} of this contract does not begin on {first}")])
     if window.start >= slot_of(now):
         raise _not_valid([Flaw("first_day", "has not come yet")])
-    found, _worst_one = await _standings(conn, promise, window, now=now)
-    starts, ends, contract_id = moment(window.start), moment(window.end), promise.contract.id
-    asked = [AuditQuery(service_id=one, starts_at=starts, ends_at=ends, contract_id=contract_id) for one in promise.contract.services]
-    audited = [await audits.audit(conn, one, now=now) for one in asked]
+    found = await _standings(conn, promise, window, now=now)
+    audited = [one async for one in audits.of_contract(conn, promise, window, found.checks, now=now)]
     settled = all(one.settled for one in audited)
     return SlaReport(
         contract=promise.contract,
         window=standings.window_told(window),
         is_final=settled and await _is_final(conn, promise, window, now=now),
-        standings=found,
+        standings=found.standings,
         audits=tuple(audited),
         digest=digest([one.digest for one in audited]),
         settled=settled,
