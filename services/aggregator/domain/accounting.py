@@ -184,8 +184,12 @@ def burn_rate(part: Account, target: Fraction) -> Fraction | None:
 
 
 def threshold(rule: BurnRule, *, window: int) -> Fraction:
-    """Return the burn rate from which a rule alerts, for an SLA window of that length: 14.4, 6 and 1 of thirty days."""
-    return rule.budget_share * window / rule.long
+    """Return the burn rate from which a rule alerts, for an SLA window of that length: 14.4, 6 and 1 of thirty days.
+
+    Never below 1, which uses the budget up exactly at the end of its window: slower is what the budget is there for. Without that bound a
+    tenth of a week's budget in three days would alert, and February's.
+    """
+    return max(Fraction(1), rule.budget_share * window / rule.long)
 
 
 def burning(rule: BurnRule, *, target: Fraction, window: int, long: Account, short: Account, samples: int) -> bool:

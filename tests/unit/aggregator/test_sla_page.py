@@ -3,6 +3,7 @@
 Seen red with partial_share ignored, with maintenance never counted, with percentages rounded, and with a budget of the past only.
 """
 
+import math
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,7 +13,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.aggregator.domain.accounting import BURN_RULES, Account, Accounting, BurnRule, account, budget, threshold
+from services.aggregator.domain.accounting import (
+    BURN_RULES,
+    Account,
+    Accounting,
+    BurnRule,
+    account,
+    budget,
+    burn_rate,
+    burning,
+    threshold,
+)
 from services.aggregator.domain.calendar import DAY_MS, Window, day_of, days, month_window
 from services.aggregator.domain.timeline import Interval, Span, State, filled, pieces
 
@@ -98,6 +109,29 @@ def test_the_burn_rules(row: list[str], found: BurnRule) -> None:
     assert Fraction(found.short, MINUTE) == Fraction(short.removesuffix(" min"))
     assert found.budget_share == Fraction(part.removesuffix(" %")) / 100
     assert threshold(found, window=30 * DAY_MS) == Fraction(rate)
+
+
+@pytest.mark.parametrize("row", rows("thresholds"))
+def test_the_rates_of_other_windows(row: list[str]) -> None:
+    """Seen red without the bound: a week's slow rule would alert at 0.2333."""
+    length, *rates = row
+    found = [threshold(rule, window=int(length) * DAY_MS) for rule in BURN_RULES]
+    assert [math.floor(one * 10_000) for one in found] == [math.floor(Fraction(rate) * 10_000) for rate in rates]
+
+
+@pytest.mark.parametrize("row", rows("burning"))
+def test_when_the_fast_rule_alerts(row: list[str]) -> None:
+    """Seen red with one window asked for alone, either of them, and without the least number of checks."""
+    down, lately, checks, over_long, over_short, alerts = row
+    target, rule = Fraction(999, 1000), BURN_RULES[0]
+    parts = (
+        Account(counted=rule.long, downtime=Fraction(int(down) * 1000)),
+        Account(counted=rule.short, downtime=Fraction(int(lately) * 1000)),
+    )
+    rates = [burn_rate(part, target) or Fraction(0) for part in parts]
+    assert [math.floor(rate * 10_000) for rate in rates] == [math.floor(Fraction(rate) * 10_000) for rate in (over_long, over_short)]
+    found = burning(rule, target=target, window=30 * DAY_MS, long=parts[0], short=parts[1], samples=int(checks))
+    assert found == (alerts == "yes")
 
 
 def test_time_that_no_interval_covers_is_inactive_and_never_up() -> None:
