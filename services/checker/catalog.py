@@ -107,7 +107,9 @@ class Catalog:
                 self._statuses = statuses
             await self._read_reports(conn)
         if await self._hears():
-            self._known.hear(asked_ms)
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as conn:
+                gaps = await pushes.hear(conn, asked_ms)
+            self._known.hear(asked_ms, gaps)
 
     def _begin_anew(self) -> None:
         """Read everything once more: the database was brought back from a backup."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from services.checker.domain.known import PushState
+from services.checker.domain.known import GAP_MS, MOST_GAPS, Gap, PushState
 from services.checker.domain.push import Signal, take
 from services.checker.domain.redact import redact
 from shared.contracts.commands import FieldProblem, Problem, PushSignal, PushToken, ServiceRef
@@ -44,6 +44,13 @@ on conflict (service_id) do update set
     revision = excluded.revision, started_ms = excluded.started_ms, succeeded_ms = excluded.succeeded_ms, failed_ms = excluded.failed_ms,
     exit_code = excluded.exit_code, duration_ms = excluded.duration_ms, log = excluded.log"""
 SQL_STATES_SINCE = f"select service_id, revision, {STATE} from push_states where revision > $1 order by revision"
+# A checker's clock that is ahead puts no gap into the future.
+SQL_HEARD = f"""
+update push_hearing set heard_ms = greatest(heard_ms, at),
+       gaps = case when heard_ms > 0 and at > heard_ms + {GAP_MS}
+                   then (gaps || array[heard_ms, at])[greatest(1, cardinality(gaps) + 3 - {2 * MOST_GAPS}):] else gaps end
+  from (select least($1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint) as at) as present
+returning gaps"""
 SQL_SERVICE = "select kind from services where id = $1 and removed_at is null for share"
 SQL_RENEW = """
 insert into push_tokens (service_id, token_sha256) values ($1, $2)
@@ -92,6 +99,12 @@ async def states_since(conn: Connection, revision: int) -> tuple[int, dict[str, 
     """Return what changed after a revision, by service, and the newest revision: the same one if nothing did."""
     rows = await conn.fetch(SQL_STATES_SINCE, revision)
     return (rows[-1]["revision"] if rows else revision), {row["service_id"]: _state(row) for row in rows}
+
+
+async def hear(conn: Connection, now_ms: int) -> list[Gap]:
+    """Note that a report of this moment would be written down, and return when none would have been, oldest first."""
+    found = await conn.fetchval(SQL_HEARD, now_ms)
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 async def forget_old(conn: Connection, now: datetime) -> int:

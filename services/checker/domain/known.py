@@ -4,6 +4,7 @@ Read by probes, kept by the catalog. Times in milliseconds since the epoch.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -31,7 +32,8 @@ Gap = tuple[int, int]
 class Known:
     """The copy. `as_of_ms` is when it last agreed with the database while the broker could be heard: what is older proves nothing.
 
-    In `gaps`, oldest first, it was not so: whatever was said then may be lost. What was before this process began is no gap of its own.
+    In `gaps`, oldest first, it was not so: whatever was said then may be lost. Those in which no checker at all could hear anything are
+    kept in the database, and last.
     """
 
     pushes: dict[str, PushState] = field(default_factory=dict)
@@ -39,10 +41,12 @@ class Known:
     as_of_ms: int = 0
     gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=MOST_GAPS))
 
-    def hear(self, now_ms: int) -> None:
-        """Note that at this moment everything that was said is known."""
+    def hear(self, now_ms: int, everybodys: Iterable[Gap] = ()) -> None:
+        """Note that at this moment everything that was said is known, and when nobody heard anything."""
         if self.as_of_ms and now_ms - self.as_of_ms > GAP_MS:
             self.gaps.append((self.as_of_ms, now_ms))
+        if new := set(everybodys) - set(self.gaps):
+            self.gaps = deque(sorted([*self.gaps, *new]), maxlen=MOST_GAPS)
         self.as_of_ms = now_ms
 
 

@@ -71,13 +71,15 @@ def judge(
     """Return what a job's reports, as they were known at `as_of_ms`, mean.
 
     `next_due` gives the first moment after another at which the job is due (None: never again). Reports from before `created_ms` are
-    those of another service that once had this id. Whoever could have reported in one of the `gaps` (oldest first) is not called late
-    before it is due anew after that gap; what was late before it stays so.
+    those of another service that once had this id. Whoever was expected to report in one of the `gaps` (oldest first; expected: within a
+    grace of when it was due) is not called late before it is due anew after that gap; what was late before it stays so. A gap long before
+    it was due excuses nobody: with a restart a day a job of once a day would never be late.
     """
 
     def late(at_ms: int, words: str) -> PushVerdict:
         for began, ended in gaps:
-            anew = next_due(ended) if began <= at_ms else None
+            expected = began <= at_ms and ended >= at_ms - 2 * grace_ms
+            anew = next_due(ended) if expected else None
             if anew is not None:
                 at_ms = max(at_ms, anew + grace_ms)
         heard = as_of_ms > at_ms

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from services.checker import changes, store
 from services.checker.catalog import Catalog, Unreadable, recall
 from services.checker.domain.definition import Definition
-from services.checker.domain.known import Known
+from services.checker.domain.known import MOST_GAPS, Gap, Known
 from services.checker.domain.shards import SHARDS, shard_of
 from services.checker.domain.target import Target
 from services.checker.remembered import Remembered
@@ -240,6 +240,26 @@ async def test_what_could_not_be_heard_is_not_known_and_the_time_without_is_reme
     await rig.catalog.refresh()
     assert rig.known.as_of_ms == NOW_MS + 60_000
     assert list(rig.known.gaps) == [(NOW_MS, NOW_MS + 60_000)]
+
+
+async def test_who_starts_knows_when_no_checker_heard_anything(pool: Pool, tmp_path: Path) -> None:
+    """Seen red with gaps that only the process knows which was there before: what was due while all were off had failed.
+
+    Also with a gap for each checker that starts beside another, and with gaps that are never forgotten.
+    """
+
+    async def starts(after_s: float) -> list[Gap]:
+        rig = Rig(pool, tmp_path)
+        rig.now = NOW + timedelta(seconds=after_s)
+        await rig.catalog.refresh()
+        return [((began - NOW_MS) // 1000, (ended - NOW_MS) // 1000) for began, ended in rig.known.gaps]
+
+    assert [await starts(after_s) for after_s in (0, 4, 3600, 3602, 3601)] == [[], [], [(4, 3600)], [(4, 3600)], [(4, 3600)]]
+    found = [await starts(day * 86_400) for day in range(1, 60)][-1]
+    assert await pool.fetchval("select cardinality(gaps) from push_hearing") == 2 * len(found) == 2 * MOST_GAPS
+    assert found[-1] == (58 * 86_400, 59 * 86_400)
+    ahead = await starts(1e9)
+    assert ahead[-1][1] < 1e9, "a clock that is far ahead makes no gap in the future"
 
 
 async def test_a_job_that_reports_is_judged_at_once(pool: Pool, rig: Rig) -> None:

@@ -92,6 +92,8 @@ GAPS: list[tuple[str, PushState | None, list[tuple[int, int]], int, tuple[Outcom
     ("the run had been too long before", after(success(5 * S), start(60 * S)), [(71, 200)], 201, (Outcome.FAILED, NOT_ENDED)),
     ("failed before the gap", after(fail(6 * S, 3)), [(60, 200)], 201, (Outcome.FAILED, "the job reported exit code 3")),
     ("never heard of", None, [(60, 200)], 201, (Outcome.UNKNOWN, UNHEARD)),
+    ("the gap ended just before it was due", after(success(5 * S)), [(10, 56)], 76, (Outcome.UNKNOWN, UNHEARD)),
+    ("the gap was long before", after(success(5 * S)), [(10, 54)], 76, (Outcome.FAILED, NOT_DONE)),
 ]
 
 
@@ -99,7 +101,11 @@ GAPS: list[tuple[str, PushState | None, list[tuple[int, int]], int, tuple[Outcom
 def test_nobody_is_late_who_could_not_be_heard(
     state: PushState | None, gaps: list[tuple[int, int]], at: int, expected: tuple[Outcome, str | None]
 ) -> None:
-    """Seconds. Seen red without gaps; mutants seen red: only the last gap counts; any gap excuses what was late before it."""
+    """Seconds. Seen red without gaps.
+
+    Mutants seen red: only the last gap counts; any gap excuses what was late before it; a gap excuses however long before it was: of a
+    job of once a day, with a restart a day, nothing was ever told.
+    """
     told = judge(
         state,
         created_ms=CREATED,
@@ -118,6 +124,8 @@ def test_a_time_without_hearing_is_a_gap_and_a_start_is_none() -> None:
         known.hear(at)
     assert list(known.gaps) == [(NOW_MS + GAP_MS, NOW_MS + 60_000)]
     assert known.as_of_ms == NOW_MS + 60_500
+    known.hear(NOW_MS + 61_000, [(7, 8), *known.gaps])
+    assert list(known.gaps) == [(7, 8), (NOW_MS + GAP_MS, NOW_MS + 60_000)]
 
 
 def test_reports_in_any_order_tell_the_same_but_for_the_duration() -> None:
