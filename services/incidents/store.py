@@ -61,16 +61,20 @@ SQL_TIMELINES = """
 select id, incident_id, status, message, is_customer_visible, created_by, created_at
   from incident_update where incident_id = any($1::uuid[]) order by incident_id, position"""
 
-SQL_LIST = """
+# A statement for each sort of question: one for all would be planned for any of them, and read the whole table for a service's few.
+_LIST = """
 select * from (
     select * from incident
-     where (not $1 or resolved_at is null)
-       and ($2::text is null or affected_services @> array[$2])
-       and ($3::timestamptz is null or started_at < $3)
+     where started_at < coalesce($2::timestamptz, 'infinity') {which}
      order by started_at desc
-     fetch first $4 rows with ties                               -- the next page begins before this one's last moment: all of it is here
+     fetch first $1 rows with ties                               -- the next page begins before this one's last moment: all of it is here
 ) page
  order by started_at desc, id"""
+_OPEN, _OF_SERVICE = "and resolved_at is null", "and affected_services @> array[$3::text]"
+SQL_LIST = _LIST.format(which="")  # served by incident_newest_first
+SQL_LIST_OPEN = _LIST.format(which=_OPEN)  # served by incident_open
+SQL_LIST_OF_SERVICE = _LIST.format(which=_OF_SERVICE)  # served by incident_by_affected_service
+SQL_LIST_OPEN_OF_SERVICE = _LIST.format(which=f"{_OPEN} {_OF_SERVICE}")  # served by incident_open
 
 
 async def lock_service(conn: Connection, service_id: str) -> Service:
@@ -178,7 +182,12 @@ async def save(conn: Connection, steps: Sequence[Decision]) -> bool:
 
 async def newest(conn: Connection, query: IncidentQuery) -> list[Incident]:
     """Return a page of incidents, newest first; those of one moment by id. It is longer than its limit if its last moment is shared."""
-    return [_incident(row) for row in await conn.fetch(SQL_LIST, query.open_only, query.service_id, query.before, query.limit)]
+    page = (query.limit, query.before)
+    if query.service_id is None:
+        rows = await conn.fetch(SQL_LIST_OPEN if query.open_only else SQL_LIST, *page)
+    else:
+        rows = await conn.fetch(SQL_LIST_OPEN_OF_SERVICE if query.open_only else SQL_LIST_OF_SERVICE, *page, query.service_id)
+    return [_incident(row) for row in rows]
 
 
 async def timelines(conn: Connection, incident_ids: Sequence[UUID]) -> dict[UUID, list[Entry]]:

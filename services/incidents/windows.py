@@ -25,11 +25,12 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing"""
 SQL_SAVE = """
 update maintenance set title = $2, description = $3, services = $4, status = $5, starts_at = $6, ends_at = $7, version = $8
  where id = $1"""
-SQL_LIST = """
+_LIST = """
 select * from maintenance
- where ($1::timestamptz is null or ends_at >= $1) and ($2::timestamptz is null or starts_at <= $2)
-   and ($3::text is null or $3 = any(services))
- order by starts_at desc, id limit $4"""
+ where ends_at >= coalesce($1::timestamptz, '-infinity') and starts_at <= coalesce($2::timestamptz, 'infinity') {which}
+ order by starts_at desc, id limit $3"""
+SQL_LIST = _LIST.format(which="")  # served by maintenance_newest_first
+SQL_LIST_OF_SERVICE = _LIST.format(which="and services @> array[$4::text]")  # served by maintenance_by_service
 
 
 async def clock(conn: Connection) -> datetime:
@@ -71,7 +72,10 @@ async def save(conn: Connection, window: Window) -> None:
 
 async def newest(conn: Connection, query: MaintenanceQuery) -> Sequence[Window]:
     """Return windows that touch a time, newest start first."""
-    return [_window(row) for row in await conn.fetch(SQL_LIST, query.starts_at, query.ends_at, query.service_id, query.limit)]
+    page = (query.starts_at, query.ends_at, query.limit)
+    if query.service_id is None:
+        return [_window(row) for row in await conn.fetch(SQL_LIST, *page)]
+    return [_window(row) for row in await conn.fetch(SQL_LIST_OF_SERVICE, *page, query.service_id)]
 
 
 def _window(row: Record) -> Window:
