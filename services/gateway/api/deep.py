@@ -93,8 +93,7 @@ async def kept(parts: Parts, method: Method[Params, Result], params: Params, *, 
     key = f"sla:gateway:deep:{epoch}:{method.name}:{question}"
     body = await parts.cache.get(key)
     if body is None:
-        answer = await parts.client.call(method, params, timeout_s=timeout_s or parts.settings.rpc_timeout_s)
-        body = answer.model_dump_json().encode()
+        body = await parts.client.call_for_json(method, params, timeout_s=timeout_s or parts.settings.rpc_timeout_s)
         await parts.cache.put(key, body, keep_s=KEEP_S)
     return body
 
