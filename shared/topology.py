@@ -80,7 +80,7 @@ AGGREGATOR_CALLS = WorkQueue("aggregator.calls", CHECKS, ("calls.#",), prefetch=
 AGGREGATOR_EVENTS = WorkQueue(
     "aggregator.events",
     EVENTS,
-    ("service.registered.#", "service.updated.#", "service.removed.#", "incident.#", "maintenance.#"),
+    ("service.registered.#", "service.updated.#", "service.removed.#", "incident.#", "maintenance.#", "checker.#"),
     prefetch=32,
 )
 INCIDENTS_EVENTS = WorkQueue("incidents.events", EVENTS, ("service.#",), prefetch=32)

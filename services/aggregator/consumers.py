@@ -15,7 +15,7 @@ from services.aggregator.domain.intake import Intake, look
 from services.aggregator.domain.muting import USUAL, Flapping
 from shared.clock import Clock
 from shared.consuming import Consumer, subscribe, subscribe_batches
-from shared.contracts.checks import CallBatchV1, CheckBatchV1
+from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckerIsolatedV1, CheckerRecoveredV1
 from shared.contracts.commands import AGGREGATOR_RPC, SERIES_READ, STATUS_OVERVIEW, UPTIME_READ, Nothing, Overview, Uptime, UptimeQuery
 from shared.contracts.envelope import Event
 from shared.contracts.history import Series, SeriesQuery
@@ -132,6 +132,10 @@ def subscribe_events(wiring: Wiring) -> None:
             await usecases.count_incident(conn, str(event.id), event.data.incident)
         wiring.told()
 
+    async def on_checker(event: Event[Any]) -> None:
+        async with transaction(pool) as conn:
+            await followups.hear_checker(conn, event.data)
+
     subscribe(
         wiring.consumer,
         AGGREGATOR_EVENTS,
@@ -146,6 +150,8 @@ def subscribe_events(wiring: Wiring) -> None:
             MaintenanceUpdatedV1: on_maintenance,
             MaintenanceStartedV1: on_maintenance,
             MaintenanceEndedV1: on_maintenance,
+            CheckerIsolatedV1: on_checker,
+            CheckerRecoveredV1: on_checker,
         },
     )
 

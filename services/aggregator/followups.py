@@ -5,9 +5,10 @@ And that of the whole, where definitions and incidents changed it.
 
 from datetime import datetime
 
-from services.aggregator import circumstances, statuses, store
+from services.aggregator import circumstances, silence, statuses, store
 from services.aggregator.domain.muting import USUAL, Flapping
 from shared import inbox
+from shared.contracts.checks import CheckerIsolatedV1, CheckerRecoveredV1
 from shared.contracts.maintenance import Maintenance
 from shared.database import Connection, Pool, transaction
 
@@ -19,6 +20,11 @@ async def hear_maintenance(conn: Connection, event_id: str, window: Maintenance)
     """Keep what is said of a maintenance window. What is older than what is known changes nothing."""
     if await inbox.claim(conn, event_id):
         await circumstances.save_window(conn, window)
+
+
+async def hear_checker(conn: Connection, told: CheckerIsolatedV1 | CheckerRecoveredV1) -> None:
+    """Note whether a checker is isolated. What it saw last is silent from the next look for silence on: `usecases.declare_silent`."""
+    await silence.see_checker(conn, told)
 
 
 async def recheck(pool: Pool, *, now: datetime, flapping: Flapping = USUAL) -> int:

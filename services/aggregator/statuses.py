@@ -1,12 +1,12 @@
 """How a changed verdict becomes an interval and an event. Every function runs in the caller's transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import Counter
 
-from services.aggregator import circumstances, evidence, store
+from services.aggregator import circumstances, evidence, silence, store
 from services.aggregator.circumstances import Judged
 from services.aggregator.domain import muting, system, verdict
 from services.aggregator.domain.muting import USUAL, Alerting, Flapping
@@ -31,6 +31,14 @@ class Facts:
     status: Status
     since: datetime
     evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is said beside verdicts: the checks that they rest on, by service, and the regions where a checker is isolated."""
+
+    checks: Mapping[str, tuple[CheckEvidence, ...]]
+    isolated: Collection[str]
 
 
 async def judge(
@@ -65,7 +73,7 @@ async def judge(
             news.add(one)
         elif alertings[one] != before.said:
             again[one] = before.version
-    checks = await evidence.checks(conn, {one: concluded[one].proof for one in news})
+    proof = await _proof(conn, {one: concluded[one] for one in news}, now=now)
     said = await evidence.said(conn, again)
     told: list[ServiceStatus] = []
     for one in (one for one in known if one in news or one in again):
@@ -73,7 +81,7 @@ async def judge(
         if before is not None and one in again:
             facts = Facts(before.status, before.since, said[one])
         else:
-            facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), _evidence(service, verdict_, before, checks[one]))
+            facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), _evidence(service, verdict_, before, proof))
         told.append(_next(service, facts, alertings[one], before, now=now))
     await _say(conn, told, now=now)
     return len(told)
@@ -156,24 +164,30 @@ def _since(service: Service, concluded: Verdict, before: Current | None, *, now:
     return max(since, before.since) if before else since
 
 
-def _evidence(service: Service, concluded: Verdict, before: Current | None, checks: tuple[CheckEvidence, ...]) -> Evidence:
+async def _proof(conn: Connection, concluded: Mapping[str, Verdict], *, now: datetime) -> Proof:
+    checks = await evidence.checks(conn, {one: verdict_.proof for one, verdict_ in concluded.items()})
+    unheard = any(one.status is Status.NO_DATA and one.silent for one in concluded.values())
+    return Proof(checks, await silence.isolated_regions(conn, now=now) if unheard else frozenset())
+
+
+def _evidence(service: Service, concluded: Verdict, before: Current | None, proof: Proof) -> Evidence:
     failed, confirmed = concluded.first_failed, concluded.confirmed
     # what confirmed an outage that goes on from other regions may be longer ago than what is remembered of them
     earlier = before.confirmed_at if before and failed is not None else None
     return Evidence(
-        reason=_reason(service, concluded, checks),
+        reason=_reason(service, concluded, proof),
         regions_down=concluded.down,
         regions_degraded=concluded.degraded,
         regions_up=concluded.up,
         regions_silent=concluded.silent,
-        checks=checks,
+        checks=proof.checks[service.id],
         first_failed_at=None if failed is None else moment(failed),
         confirmed_at=earlier if confirmed is None else moment(confirmed),
     )
 
 
-def _reason(service: Service, concluded: Verdict, checks: Iterable[CheckEvidence]) -> str:
-    down, up, silent, degraded = (", ".join(names) for names in (concluded.down, concluded.up, concluded.silent, concluded.degraded))
+def _reason(service: Service, concluded: Verdict, proof: Proof) -> str:
+    down, up, degraded = (", ".join(names) for names in (concluded.down, concluded.up, concluded.degraded))
     match concluded.status:
         case Status.MAJOR_OUTAGE:
             whole = f"{service.thresholds.failure} or more checks in a row failed in every region with data: {down}."
@@ -181,7 +195,7 @@ def _reason(service: Service, concluded: Verdict, checks: Iterable[CheckEvidence
             return quorum if up else whole
         case Status.PARTIAL_OUTAGE:
             if not concluded.down:
-                messages = (one.error_message for one in checks if one.outcome is Outcome.DEGRADED and one.error_message)
+                messages = (one.error_message for one in proof.checks[service.id] if one.outcome is Outcome.DEGRADED and one.error_message)
                 return f"Up, but degraded: {next(messages, 'see the checks')} (from {degraded})."
             return f"Down from {down}, up from {up}" + (f", of these degraded: {degraded}." if degraded else ".")
         case Status.OPERATIONAL:
@@ -189,7 +203,17 @@ def _reason(service: Service, concluded: Verdict, checks: Iterable[CheckEvidence
         case Status.EMPTY:
             return "The service was removed." if service.removed_at else "The service is not active."
         case Status.NO_DATA:
-            return f"No results come any more from {silent}." if silent else "No results yet."
+            return _unheard(concluded, proof)
+
+
+def _unheard(concluded: Verdict, proof: Proof) -> str:
+    """Return why nothing is known."""
+    if concluded.unsure:
+        return f"Too few results yet from {', '.join(concluded.unsure)}."
+    if not concluded.silent:
+        return "No results yet."
+    isolated = ", ".join(name for name in concluded.silent if name in proof.isolated)
+    return f"No results come any more from {', '.join(concluded.silent)}" + (f": a checker is isolated in {isolated}." if isolated else ".")
 
 
 async def refresh_system(conn: Connection, *, now: datetime) -> None:

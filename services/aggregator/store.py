@@ -94,16 +94,6 @@ select service_id, region, slots::bigint[], healthy::boolean[], degraded_slots::
        newest_at = excluded.newest_at, degraded_slots = excluded.degraded_slots, well_condition = excluded.well_condition,
        well_since = excluded.well_since, well_streak = excluded.well_streak, well_streak_since = excluded.well_streak_since"""
 
-SQL_FELL_SILENT = """
-select r.service_id, r.region
-  from region_state r join service s on s.id = r.service_id
- where r.slots <> '{}' and r.newest_at < $2::timestamptz - interval '3 seconds'  -- served by region_state_heard; nobody is silent sooner
-   and s.version > 0 and s.is_active and s.removed_at is null
-   and greatest(r.newest_at, $1::timestamptz, s.silent_since) + s.silent_after_ms * interval '1 millisecond' < $2
-   and ($3::text[] is null or r.service_id = any($3))
- order by r.service_id, r.region
- limit $4"""
-
 SQL_STATUSES = """
 select now_.service_id, now_.version, now_.status, now_.started_at, now_.detected_at, now_.evidence,
        now_.degraded, now_.maintenance, now_.flapping, now_.muted_by,
@@ -251,13 +241,6 @@ def _columns(courses: Sequence[Course]) -> tuple[list[str], list[int], list[int]
         [one.streak for one in courses],
         [one.streak_since for one in courses],
     )
-
-
-async def fell_silent(
-    conn: Connection, *, settled_since: datetime, now: datetime, among: Sequence[str] | None = None, limit: int = 10_000
-) -> list[tuple[str, str]]:
-    """Return the (service, region) pairs whose newest outcome, or the moment we began to listen, is too long ago."""
-    return [(row["service_id"], row["region"]) for row in await conn.fetch(SQL_FELL_SILENT, settled_since, now, among, limit)]
 
 
 @dataclass(frozen=True, slots=True)

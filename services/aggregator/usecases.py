@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import prometheus_client
 from prometheus_client import Histogram
 
-from services.aggregator import circumstances, partitions, records, rollups, statuses, store, timelines
+from services.aggregator import circumstances, partitions, records, rollups, silence, statuses, store, timelines
 from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Tally, tally
@@ -215,12 +215,12 @@ async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime, 
     Looked at again under lock, so that of two replicas one says it, and results that came meanwhile count.
     """
     async with pool.acquire() as conn:
-        suspects = await store.fell_silent(conn, settled_since=settled_since, now=now, limit=SILENT_AT_ONCE)
+        suspects = await silence.fell_silent(conn, settled_since=settled_since, now=now, limit=SILENT_AT_ONCE)
     if not suspects:
         return 0
     async with transaction(pool) as conn:
         services = await store.lock_services(conn, {service_id for service_id, _ in suspects})
-        silent = await store.fell_silent(conn, settled_since=settled_since, now=now, among=list(services))
+        silent = await silence.fell_silent(conn, settled_since=settled_since, now=now, among=list(services))
         if not silent:
             return 0
         regions = await store.regions(conn, {service_id for service_id, _ in silent})
@@ -251,8 +251,9 @@ async def make_partitions(conn: Connection, *, today: date, months_ahead: int = 
 
 
 async def keep_house(conn: Connection, *, now: datetime) -> None:
-    """Once a day: forget old message ids."""
+    """Once a day: forget old message ids, and checkers that were isolated long ago."""
     await inbox.forget(conn, now=now)
+    await silence.forget_checkers(conn, now=now)
 
 
 async def overview(conn: Connection) -> Overview:

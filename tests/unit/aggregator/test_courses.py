@@ -145,3 +145,23 @@ def test_regions_are_combined_and_a_pause_is_inactive() -> None:
         Stage(50, 60, State.INACTIVE),
     ]
     assert all(one.end == two.start for one, two in pairwise(stages))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1000, 20_000), (20_000, 1000)])
+def test_another_interval_makes_no_silence(before: int, after: int) -> None:
+    """A gap over the change may be as long as by either definition. Seen red with that of its beginning, and with that of its end."""
+    given_rules = [Rules(since, interval, Thresholds(2, 2, 5 * interval // 2)) for since, interval in ((0, before), (before, after))]
+    seen = [Observation(0, healthy=False), Observation(1, healthy=False), Observation(20_000, healthy=False)]
+    stretches, _ = region_stretches(seen, given_rules, begin=Checkpoint(), until=20_001, silent=False)
+    assert [one.view for one in stretches] == [View.DOWN]
+
+    late = [*seen[:2], Observation(60_000, healthy=False)]
+    stretches, _ = region_stretches(late, given_rules, begin=Checkpoint(), until=60_001, silent=False)
+    assert [(one.start, one.view) for one in stretches] == [(0, View.DOWN), (min(1 + before, 60_000), View.UNKNOWN)]
+
+
+@pytest.mark.parametrize(("until", "unknown_from"), [(2500, 2499), (3200, 3000)])
+def test_who_is_declared_silent_is_so_now_even_before_a_slot_was_missed(until: int, unknown_from: int) -> None:
+    """As one whose checker says that it is isolated. Seen red with the first missed slot taken whenever it comes."""
+    stretches, _ = region_stretches(outcomes("hhh"), [rules()], begin=Checkpoint(), until=until, silent=True)
+    assert [(one.start, one.view) for one in stretches] == [(0, View.UP), (unknown_from, View.UNKNOWN)]

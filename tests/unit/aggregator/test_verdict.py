@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.aggregator.domain import verdict
+from services.aggregator.domain.courses import Checkpoint, Rules, View, region_stretches, view
 from services.aggregator.domain.verdict import Condition, Observation, Region, Standing, Thresholds, judge, observe, silenced
 from shared.contracts.codes import Status
 
 TWO = Thresholds(failure=2, recovery=2)
 INTERVAL = 1000
 
-thresholds = st.builds(Thresholds, failure=st.integers(1, 5), recovery=st.integers(1, 5))
+thresholds = st.builds(Thresholds, failure=st.integers(1, 5), recovery=st.integers(1, 5), silent_after=st.sampled_from([2500, 10**9]))
 SIGNS = {"+": (True, False), "~": (True, True), "-": (False, False)}
 outcomes = st.lists(st.sampled_from(list(SIGNS.values())), max_size=100).map(
     lambda found: [Observation(slot * INTERVAL, healthy, degraded) for slot, (healthy, degraded) in enumerate(found)]
@@ -23,6 +24,11 @@ outcomes = st.lists(st.sampled_from(list(SIGNS.values())), max_size=100).map(
 def region(pattern: str, name: str = "eu", *, start: int = 0) -> Region:
     """Return a region that saw + (healthy), ~ (degraded) and - (failed) in the slots from `start` on."""
     return observe(Region(name), [Observation((start + slot) * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(pattern)], TWO)
+
+
+def drawn(pattern: str, *, first: int = 0, step: int = INTERVAL) -> list[Observation]:
+    """Return what was seen in the slots from `first` on; a dot is a slot without an outcome."""
+    return [Observation(first + slot * step, *SIGNS[sign]) for slot, sign in enumerate(pattern) if sign != "."]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +242,7 @@ def test_the_window_and_its_base_say_the_same_as_all_outcomes_together(seen: lis
     assert len(present.window) <= verdict.WINDOW
 
 
-runs = st.lists(st.tuples(st.sampled_from("+~-"), st.integers(1, 6)), max_size=6).map(
+runs = st.lists(st.tuples(st.sampled_from("+~-."), st.integers(1, 6)), max_size=6).map(
     lambda some: "".join(sign * number for sign, number in some)
 )
 
@@ -249,11 +255,10 @@ def test_where_nothing_surely_moved_the_judgement_stays(
 ) -> None:
     """Seen red with `well` replaced by `healthy` in either place, and with `enough` as the failure threshold alone."""
     past += "+" * calm
-    before = observe(Region("eu"), [Observation(slot * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(past)], limits)
-    other = observe(Region("us"), [Observation(slot * INTERVAL, *SIGNS[sign]) for slot, sign in enumerate(elsewhere)], limits)
+    before = observe(Region("eu"), drawn(past), limits)
+    other = observe(Region("us"), drawn(elsewhere), limits)
     # at half an interval's step some come between what was seen, some repeat it
-    first = len(past) * step
-    seen = [Observation(first + slot * step, *SIGNS[sign]) for slot, sign in enumerate(more)]
+    seen = drawn(more, first=len(past) * step, step=step)
     if not verdict.unmoved(before, seen, limits):
         return
 
@@ -276,3 +281,50 @@ def test_whether_a_service_is_available_does_not_depend_on_how_well_it_is(seen: 
 
     assert with_degraded.available == without.available
     assert without.degraded_since is None, "without a degraded outcome a region is up and well, or down"
+
+
+GAPS = Thresholds(failure=2, recovery=2, silent_after=2500)
+limits_with_gaps = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4), st.just(2500))
+
+
+@given(st.text("+~-.", max_size=90), limits_with_gaps, st.randoms(use_true_random=False))
+def test_however_outcomes_come_the_live_condition_is_how_the_timeline_ends(text: str, limits: Thresholds, chance: random.Random) -> None:
+    """Nobody declares silence; each comes at most 23 outcomes late, some at once.
+
+    Seen red with gaps left out of `Standing.follow`, with none looked for between base and window, with gaps measured from the newest
+    outcome that arrived, and with `silent_after` itself taken for too long.
+    """
+    seen = drawn(text)
+    arrivals = [seen[place] for place in sorted(range(len(seen)), key=lambda place: place + chance.uniform(0, verdict.WINDOW - 1))]
+    arrivals += chance.sample(arrivals, len(arrivals) // 4)
+    present = Region("eu")
+    while arrivals:
+        size = chance.randint(1, 9)
+        present, arrivals = observe(present, arrivals[:size], limits), arrivals[size:]
+
+    until = seen[-1].slot + 1 if seen else 1
+    stretches, points = region_stretches(seen, [Rules(0, INTERVAL, limits)], begin=Checkpoint(), until=until, silent=False)
+    assert view(verdict.standing(present, limits)) is (stretches[-1].view if seen else View.UNKNOWN)
+    assert verdict.standing(present, limits) == points[-1].standing
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "since", "first_failed", "confirmed"),
+    [
+        ("+--...-", Status.NO_DATA, 3, None, None),  # since the first slot that was missed
+        ("+--...--", Status.MAJOR_OUTAGE, 6, 6, 7),  # confirmed anew
+        ("+--...+", Status.OPERATIONAL, 6, None, None),
+        ("+--..-", Status.NO_DATA, 3, None, None),  # 3 s after the last
+        ("+-.--", Status.MAJOR_OUTAGE, 1, 1, 3),  # one missed slot is no gap
+    ],
+)
+def test_what_lies_behind_a_gap_that_nobody_declared_is_forgotten(
+    pattern: str, status: Status, since: int | None, first_failed: int | None, confirmed: int | None
+) -> None:
+    """Seen red with gaps left out of `Standing.follow`; `since` and `confirmed`, with gaps left out of `_lost` and `_turned`."""
+    region_ = observe(Region("eu"), drawn(pattern), GAPS)
+    found = judge([region_], GAPS, check_interval=INTERVAL)
+
+    slots = [None if one is None else one // INTERVAL for one in (found.since, found.first_failed, found.confirmed)]
+    assert (found.status, slots) == (status, [since, first_failed, confirmed])
+    assert found.unsure == (("eu",) if status is Status.NO_DATA else ())
