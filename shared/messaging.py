@@ -41,7 +41,7 @@ class NotConfirmed(ConnectionError):  # noqa: N818  # names the fact; it is a tr
 
 
 class Unroutable(NotConfirmed):
-    """The broker has no queue for the message: nobody has declared what it is for."""
+    """Nobody has declared a queue for the message, or one refused it. That it is to be sent again is sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +64,66 @@ class Outgoing:
 class Publisher:
     """The publishing connection of a process. Safe to use from many tasks at once: their confirms travel together."""
 
-    def __init__(self, broker: RabbitBroker, *, timeout_s: float = PUBLISH_TIMEOUT_S) -> None:
+    def __init__(self, broker: RabbitBroker, *, url: str, timeout_s: float = PUBLISH_TIMEOUT_S) -> None:
         """Wrap a broker of its own; see `open_publisher`."""
+        self.url = url
+        self.connected = asyncio.Event()
+        self.links = 0
+        """How many links there were until now: after another one the broker may have begun anew."""
         self._broker = broker
         self._timeout_s = timeout_s
         self._exchanges = {name: RabbitExchange(name, declare=False) for name in topology.EXCHANGES}
-        self.connected = asyncio.Event()
+
+    async def connect(self) -> None:
+        """Connect, and see to it that everything of topology.py is there. Raises what the client raises."""
+        await self._broker.start()
+        await declare_topology(self._broker)
+        channel = await self._broker.config.channel_manager.get_channel()
+        channel.reopen_callbacks.add(self._count_link)
+        self._count_link()
+        self.connected.set()
+
+    def _count_link(self, *_: object) -> None:
+        self.links += 1
 
     async def publish(self, message: Outgoing) -> None:
         """Send one message and return when the broker has it. Raises `NotConfirmed`, `Unroutable`."""
+        try:
+            async with self._bounded("the broker did not confirm"):
+                try:
+                    await self._send(message)
+                except DeliveryError as error:
+                    msg = f"no queue takes {message.routing_key!r} on exchange {message.exchange!r}"
+                    raise Unroutable(msg) from error
+        except NotConfirmed:
+            UNCONFIRMED.inc()
+            raise
+        PUBLISHED.labels(message.routing_key if message.exchange else "(direct)").inc()
+
+    async def settled(self) -> None:
+        """Return when the broker has dealt with all that was given to this link before, confirmed or not. Raises `NotConfirmed`."""
+        async with self._bounded("the broker does not answer"):
+            await ask_broker(self._broker)  # on the channel that publishes, whose frames are handled in their order
+
+    @asynccontextmanager
+    async def _bounded(self, otherwise: str) -> AsyncIterator[None]:
+        """Bound in time what is asked of the link. Raises `NotConfirmed`, saying `otherwise`, for all that may befall it."""
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._send(message)
+                yield
         except asyncio.CancelledError:
             if task and task.cancelling() > cancelled_before:
                 raise
             # aio-pika cancels the waiters of a link that died: no cancel of ours
-            UNCONFIRMED.inc()
             msg = "the link to the broker died"
             raise NotConfirmed(msg) from None
-        except DeliveryError as error:
-            UNCONFIRMED.inc()
-            msg = f"no queue takes {message.routing_key!r} on exchange {message.exchange!r}"
-            raise Unroutable(msg) from error
+        except NotConfirmed:
+            raise
         except (TimeoutError, AMQPError, ChannelInvalidStateError, IncorrectState, OSError, RuntimeError) as error:
-            UNCONFIRMED.inc()
-            msg = f"the broker did not confirm: {type(error).__name__} {error}".rstrip()
+            msg = f"{otherwise}: {type(error).__name__} {error}".rstrip()
             raise NotConfirmed(msg) from error
-        PUBLISHED.labels(message.routing_key if message.exchange else "(direct)").inc()
 
     async def _send(self, message: Outgoing) -> None:
         if not self.connected.is_set():
@@ -219,17 +249,11 @@ async def open_publisher(url: str, *, name: str, health: Health, timeout_s: floa
         apply_types=False,
         reconnect_interval=1.0,
     )
-    publisher = Publisher(broker, timeout_s=timeout_s)
-
-    async def connect() -> None:
-        await broker.start()
-        await declare_topology(broker)
-        publisher.connected.set()
-
+    publisher = Publisher(broker, url=broker_url(url), timeout_s=timeout_s)
     health.set("publisher", ok=False, reason="connecting")
     watch_connection(broker, "publisher link", health)
     try:
-        async with background(health, "publisher", lambda: keep_trying("publisher", connect, health)):
+        async with background(health, "publisher", lambda: keep_trying("publisher", publisher.connect, health)):
             yield publisher
     finally:
         await stop_quietly(broker)

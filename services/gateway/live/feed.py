@@ -1,7 +1,7 @@
 """The reader of the stream: strictly in order, each offset once, coming back by itself where it stopped.
 
-It reads again the last message it has, to be sure that the stream is still the same one. RabbitMQ's own client library would
-come back with the old `x-stream-offset`; so the connection is plain and we keep the place ourselves.
+It reads again the last message it has, to be sure that the stream is still the same one. The connection is plain, and the place is kept
+here: see shared/streams.py.
 """
 
 import asyncio
@@ -10,28 +10,21 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from services.gateway.live.hub import Broken, Hub
 from shared import topology
 from shared.database import backoff
 from shared.messaging import broker_url
+from shared.streams import ANSWER_S, LINK_TROUBLE, PREFETCH, Arrived, Lost, attach, close, raise_if_ours
 from shared.telemetry import logger
 
-PREFETCH = 500
 CONNECT_S = 10.0
 WATCH_EVERY_S = 3.0
 """How often the broker is asked whether it is still there: a link may swallow everything without breaking."""
-ANSWER_S = 3.0
 QUIET_S = 0.3
 """How long nothing more comes when the newest chunk of the stream has been read."""
 
-LINK_TROUBLE = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError)
 log = logger(__name__)
-
-
-class Lost(ConnectionError):  # noqa: N818  # names the fact
-    """The link is no longer one that anything comes by."""
 
 
 class Feed:
@@ -57,22 +50,22 @@ class Feed:
                 try:
                     await self._follow(connection)
                 except (*LINK_TROUBLE, asyncio.CancelledError) as error:
-                    _raise_if_ours(error)
+                    raise_if_ours(error)
                     waits = backoff() if self._hub.live else waits
                     log.warning("feed lost", offset=self._hub.offset, reason=f"{type(error).__name__}: {error}"[:200])
                 finally:
                     self._hub.set_live(live=False)
-                    await _close(connection)
+                    await close(connection)
             await asyncio.sleep(next(waits))
 
     async def _follow(self, connection: AbstractConnection) -> None:
         async with asyncio.timeout(CONNECT_S):
             queue = await _declare(await connection.channel())
             newest = await _newest(connection, queue)
-        arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        arrived: Arrived = asyncio.Queue()
         async with asyncio.timeout(CONNECT_S):
             start = self._start(newest)
-            channel = await _attach(connection, start, arrived)
+            channel = await attach(connection, start, arrived)
         self._hub.set_live(live=True)
         if newest is None or self._hub.ring.last >= newest:
             self._hub.caught_up()
@@ -114,7 +107,7 @@ class Feed:
             await message.ack(multiple=True)
         await asyncio.sleep(0)  # lets clients' sockets have their turn within a long run
 
-    async def _watch(self, connection: AbstractConnection, arrived: asyncio.Queue[AbstractIncomingMessage | None]) -> None:
+    async def _watch(self, connection: AbstractConnection, arrived: Arrived) -> None:
         """End the reading when the broker does not answer, or no longer has the stream."""
         try:
             channel = await connection.channel()
@@ -123,7 +116,7 @@ class Feed:
                 async with asyncio.timeout(ANSWER_S):
                     await channel.declare_queue(topology.STATUS_STREAM, passive=True)
         except (*LINK_TROUBLE, asyncio.CancelledError) as error:
-            _raise_if_ours(error)
+            raise_if_ours(error)
             log.warning("the broker does not answer for the feed", reason=f"{type(error).__name__}: {error}"[:200])
         finally:
             arrived.put_nowait(None)
@@ -163,38 +156,3 @@ async def _newest(connection: AbstractConnection, queue: AbstractQueue) -> int |
                 newest = await offsets.get()
     await channel.close()
     return newest
-
-
-async def _attach(connection: AbstractConnection, start: int, arrived: asyncio.Queue[AbstractIncomingMessage | None]) -> AbstractChannel:
-    """Begin reading at `start`: messages go to `arrived` in their order, None when the broker ends it."""
-    channel = await connection.channel()
-    await channel.set_qos(prefetch_count=PREFETCH)
-
-    def end(*_: object) -> None:
-        arrived.put_nowait(None)
-
-    connection.close_callbacks.add(end)
-    channel.close_callbacks.add(end)
-
-    async def cancelled(_frame: object) -> None:
-        end()
-
-    (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
-    queue = await channel.get_queue(topology.STATUS_STREAM, ensure=False)
-    await queue.consume(arrived.put, arguments={"x-stream-offset": start})
-    return channel
-
-
-async def _close(connection: AbstractConnection) -> None:
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            await connection.close()
-    except (*LINK_TROUBLE, asyncio.CancelledError) as error:
-        _raise_if_ours(error)
-
-
-def _raise_if_ours(error: BaseException) -> None:
-    """Let a cancel of ours go on. A dead link surfaces as one too (aio-pika cancels its waiters): that one is trouble like any other."""
-    task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error

@@ -59,6 +59,11 @@ class Look:
         declared = await self._channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
 
+    async def keep(self, queue: str, exchange: str) -> None:
+        """Copy everything that an exchange gets into a queue of the test's own."""
+        declared = await self._channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        await declared.bind(exchange, routing_key="#")
+
     async def take(self, queue: str) -> AbstractIncomingMessage | None:
         """Take one message out of a queue, for good."""
         declared = await self._channel.get_queue(queue, ensure=False)
