@@ -17,6 +17,7 @@ from shared.contracts.commands import (
     SLA_EXCLUSIONS,
     SLA_LIST,
     SLA_PUT,
+    SLA_READ,
     SLA_REMOVE,
     SLA_REPORT,
     SLA_STANDING,
@@ -41,6 +42,7 @@ from shared.contracts.history import (
     SlaContractDraft,
     SlaContractRef,
     SlaContracts,
+    SlaContractsQuery,
     SlaExclusionDraft,
     SlaExclusionRef,
     SlaExclusions,
@@ -145,9 +147,13 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
 def about_contracts(pool: Pool, clock: Clock) -> Answers:
     """Return who answers what of SLA contracts. Reads are as of one moment."""
 
-    async def contracts(_params: Nothing) -> SlaContracts:
+    async def contracts(params: SlaContractsQuery) -> SlaContracts:
         async with reading(pool) as conn:
-            return await slas.read_all(conn)
+            return await slas.read_some(conn, params)
+
+    async def contract(params: SlaContractRef) -> SlaContract:
+        async with reading(pool) as conn:
+            return await slas.read(conn, params.id)
 
     async def put(params: SlaContractDraft) -> SlaContract:
         async with transaction(pool) as conn:
@@ -180,6 +186,7 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
 
     return {
         SLA_LIST: contracts,
+        SLA_READ: contract,
         SLA_PUT: put,
         SLA_REMOVE: remove,
         SLA_EXCLUDE: exclude,

@@ -24,7 +24,7 @@ LISTED = 1_000
 
 _COLUMNS = """id, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown, version,
        judged_until, removed_at"""
-SQL_ALL = f"select {_COLUMNS} from sla_contract where removed_at is null order by id"
+SQL_PAGE = f"select {_COLUMNS} from sla_contract where removed_at is null and id > $1 order by id limit $2"
 SQL_SOME = f"select {_COLUMNS} from sla_contract where id = any($1::text[]) order by id"
 SQL_LOCK_SOME = f"{SQL_SOME} for no key update"
 SQL_THEN = """
@@ -86,9 +86,9 @@ class Promise:
         return frozenset(str(one.id) for one in self.contract.exclusions)
 
 
-async def every(conn: Connection) -> list[Promise]:
-    """Return all contracts that are not removed, by id."""
-    return await _with_exclusions(conn, await conn.fetch(SQL_ALL))
+async def page(conn: Connection, *, after: str, limit: int) -> list[Promise]:
+    """Return contracts that are not removed and come after an id, by id."""
+    return await _with_exclusions(conn, await conn.fetch(SQL_PAGE, after, limit))
 
 
 async def some(conn: Connection, ids: Iterable[str], *, lock: bool = False) -> list[Promise]:

@@ -18,6 +18,7 @@ from shared.contracts.commands import FieldProblem, Problem
 from shared.contracts.history import (
     SlaContractDraft,
     SlaContracts,
+    SlaContractsQuery,
     SlaExclusionDraft,
     SlaExclusionRef,
     SlaExclusions,
@@ -40,9 +41,16 @@ select coalesce((select done_until from rollup_progress where resolution = 'clos
    and not exists (select from timeline_dirty where service_id = any($1::text[]) and from_slot < $4)"""
 
 
-async def read_all(conn: Connection) -> SlaContracts:
-    """Return all contracts that are not removed, by id."""
-    return SlaContracts(contracts=tuple(one.contract for one in await promises.every(conn)))
+async def read_some(conn: Connection, query: SlaContractsQuery) -> SlaContracts:
+    """Return a page of the contracts that are not removed, by id."""
+    found = await promises.page(conn, after=query.after, limit=query.limit + 1)
+    told = tuple(one.contract for one in found[: query.limit])
+    return SlaContracts(contracts=told, next=told[-1].id if len(found) > query.limit else None)
+
+
+async def read(conn: Connection, contract_id: str) -> SlaContract:
+    """Return one contract that is not removed. Raises `Refused` (404)."""
+    return (await _present(conn, contract_id)).contract
 
 
 async def put(conn: Connection, draft: SlaContractDraft, *, now: datetime) -> SlaContract:

@@ -29,6 +29,7 @@ from shared.contracts.history import (
     SlaContractDraft,
     SlaContractRef,
     SlaContracts,
+    SlaContractsQuery,
     SlaExclusionDraft,
     SlaExclusionRef,
     SlaExclusions,
@@ -293,7 +294,8 @@ CORRECTIONS_MAKE = Method(AGGREGATOR_RPC, "corrections.make", CorrectionDraft, C
 CORRECTIONS_REVOKE = Method(AGGREGATOR_RPC, "corrections.revoke", CorrectionRef, Correction)
 CORRECTIONS_LIST = Method(AGGREGATOR_RPC, "corrections.list", ServiceRef, Corrections)
 SERIES_READ = Method(AGGREGATOR_RPC, "series.read", SeriesQuery, Series)
-SLA_LIST = Method(AGGREGATOR_RPC, "sla.list", Nothing, SlaContracts)
+SLA_LIST = Method(AGGREGATOR_RPC, "sla.list", SlaContractsQuery, SlaContracts)
+SLA_READ = Method(AGGREGATOR_RPC, "sla.read", SlaContractRef, SlaContract)
 SLA_PUT = Method(AGGREGATOR_RPC, "sla.put", SlaContractDraft, SlaContract)
 SLA_REMOVE = Method(AGGREGATOR_RPC, "sla.remove", SlaContractRef, Nothing)
 SLA_EXCLUDE = Method(AGGREGATOR_RPC, "sla.exclude", SlaExclusionDraft, SlaContract)

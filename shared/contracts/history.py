@@ -213,10 +213,18 @@ class SlaExclusions(Contract):
     exclusions: tuple[SlaExclusion, ...]
 
 
+class SlaContractsQuery(Contract):
+    """Contracts whose id comes after one, by id."""
+
+    after: str = ""
+    limit: int = Field(default=100, ge=1, le=500)
+
+
 class SlaContracts(Contract):
-    """All contracts, by id."""
+    """Contracts by id; `next`: ask for those after this one, null: there are no more."""
 
     contracts: tuple[SlaContract, ...]
+    next: str | None = None
 
 
 class SlaStandings(Contract):

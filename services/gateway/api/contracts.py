@@ -29,15 +29,15 @@ from shared.contracts.commands import (
     SLA_EXCLUSIONS,
     SLA_LIST,
     SLA_PUT,
+    SLA_READ,
     SLA_REMOVE,
     SLA_REPORT,
     SLA_STANDING,
-    Nothing,
 )
 from shared.contracts.history import (
     SlaContractDraft,
     SlaContractRef,
-    SlaContracts,
+    SlaContractsQuery,
     SlaExclusionDraft,
     SlaExclusionRef,
     SlaReport,
@@ -124,19 +124,20 @@ ContractId = Annotated[str, Depends(possible_id)]
 
 
 @router.get("")
-async def list_contracts(parts: With, _who: Who) -> Response:
-    """Return all contracts, by id."""
-    return as_json(await kept(parts, SLA_LIST, Nothing()))
+async def list_contracts(
+    parts: With,
+    _who: Who,
+    after: Annotated[str, Query(max_length=LONGEST_ID, pattern=r"^[^\x00]*$")] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> Response:
+    """Return contracts by id; `next` is what to send as `after` for those that follow, null when there are no more."""
+    return as_json(await kept(parts, SLA_LIST, SlaContractsQuery(after=after, limit=limit)))
 
 
 @router.get("/{contract_id}")
 async def read_contract(parts: With, _who: Who, contract_id: ContractId) -> Response:
     """Return one contract."""
-    known = SlaContracts.model_validate_json(await kept(parts, SLA_LIST, Nothing()))
-    found = next((one for one in known.contracts if one.id == contract_id), None)
-    if found is None:
-        raise no_such_contract(contract_id)
-    return _one(found)
+    return as_json(await kept(parts, SLA_READ, SlaContractRef(id=contract_id)))
 
 
 @router.put("/{contract_id}")

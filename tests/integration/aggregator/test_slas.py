@@ -10,8 +10,8 @@ from services.aggregator import slas
 from services.aggregator.consumers import watch_contracts
 from services.aggregator.domain.calendar import month_window
 from shared.contracts.codes import SlaPeriod
-from shared.contracts.commands import SLA_EXCLUDE, SLA_LIST, SLA_PUT, SLA_REMOVE, SLA_REPORT, SLA_STANDING, Nothing
-from shared.contracts.history import SlaContractDraft, SlaContractRef, SlaExclusionDraft, SlaReportQuery
+from shared.contracts.commands import SLA_EXCLUDE, SLA_LIST, SLA_PUT, SLA_REMOVE, SLA_REPORT, SLA_STANDING
+from shared.contracts.history import SlaContractDraft, SlaContractRef, SlaContractsQuery, SlaExclusionDraft, SlaReportQuery
 from shared.database import Pool, transaction
 from shared.health import Health
 from shared.rpc import NoAnswer, Refused, open_client
@@ -50,10 +50,10 @@ async def test_a_contract_is_put_once_however_often_it_is_said(pool: Pool) -> No
     second = await put(pool, contract("web"), now=NOON)
     assert (second.version, second.services) == (2, ("web",))
     async with transaction(pool) as conn:
-        assert (await slas.read_all(conn)).contracts == (second,)
+        assert (await slas.read_some(conn, SlaContractsQuery())).contracts == (second,)
         for _ in range(2):
             await slas.remove(conn, "gold", actor="ada", now=NOON)
-        assert (await slas.read_all(conn)).contracts == ()
+        assert (await slas.read_some(conn, SlaContractsQuery())).contracts == ()
         with pytest.raises(Refused, match="no SLA contract 'gold'"):
             await slas.standing(conn, "gold", now=NOON)
         with pytest.raises(Refused, match="no SLA contract 'iron'"):
@@ -164,6 +164,19 @@ async def test_the_worst_service_tells_the_contract(pool: Pool) -> None:
     assert (found.worst, [one.met for one in found.standings]) == ("web", [None, True, True])
 
 
+async def test_contracts_are_told_page_by_page(pool: Pool) -> None:
+    """Seen red with a `next` that comes after the last page, too."""
+    await services(pool, "api")
+    for number in range(5):
+        await put(pool, contract().model_copy(update={"id": f"c-{number}"}), now=MARCH)
+    async with transaction(pool) as conn:
+        page = await slas.read_some(conn, SlaContractsQuery(after="c-0", limit=2))
+        assert ([one.id for one in page.contracts], page.next) == (["c-1", "c-2"], "c-2")
+        page = await slas.read_some(conn, SlaContractsQuery(after="c-2", limit=2))
+        assert ([one.id for one in page.contracts], page.next) == (["c-3", "c-4"], None)
+        assert (await slas.read(conn, "c-3")).id == "c-3"
+
+
 async def test_contracts_are_asked_for_and_put_over_the_broker(pool: Pool, vhost: Vhost) -> None:
     """Seen red with a look while results wait to be stored."""
     now = datetime.now(UTC)
@@ -173,7 +186,7 @@ async def test_contracts_are_asked_for_and_put_over_the_broker(pool: Pool, vhost
 
         async def answered() -> bool:
             try:
-                return not (await client.call(SLA_LIST, Nothing())).contracts
+                return not (await client.call(SLA_LIST, SlaContractsQuery())).contracts
             except NoAnswer:
                 return False
 

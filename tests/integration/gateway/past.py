@@ -225,8 +225,12 @@ class Past:
         self.asked.append(("corrections", ref))
         return history.Corrections(corrections=tuple(one for one in self.corrections.values() if one.service_id == ref.id))
 
-    async def list_contracts(self, _params: object) -> history.SlaContracts:
+    async def list_contracts(self, query: history.SlaContractsQuery) -> history.SlaContracts:
+        self.asked.append(("contracts", query))
         return history.SlaContracts(contracts=tuple(self.contracts.values()))
+
+    async def read_contract(self, ref: history.SlaContractRef) -> SlaContract:
+        return self._known(ref.id)
 
     async def put(self, draft: history.SlaContractDraft) -> SlaContract:
         self.asked.append(("put", draft))
@@ -304,6 +308,7 @@ class Past:
                 ask.CORRECTIONS_LIST: self.list_corrections,
                 ask.SLA_LIST: self.list_contracts,
                 ask.SLA_PUT: self.put,
+                ask.SLA_READ: self.read_contract,
                 ask.SLA_REMOVE: self.remove,
                 ask.SLA_EXCLUDE: self.exclude,
                 ask.SLA_EXCLUSIONS: self.list_exclusions,
