@@ -13,7 +13,7 @@ from services.gateway.parts import Parts
 
 COOKIE = "sla_session"
 
-PUBLIC = frozenset({("GET", "/api/v1/status"), ("POST", "/api/v1/session"), ("DELETE", "/api/v1/session")})
+PUBLIC = frozenset({("GET", "/api/v1/status"), ("GET", "/api/v1/openapi.json"), ("POST", "/api/v1/session"), ("DELETE", "/api/v1/session")})
 """Routes that need no role: what everybody may read, and the door itself."""
 
 SECRET_ADDRESSES = frozenset(

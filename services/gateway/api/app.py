@@ -12,6 +12,7 @@ from services.gateway.api import (
     maintenances,
     problems,
     push,
+    reference,
     services,
     session,
     uptime,
@@ -21,12 +22,12 @@ from services.gateway.parts import Parts
 
 
 def rest_app(parts: Parts) -> FastAPI:
-    """Return the application. It publishes no documentation of itself: that would be a route without a role."""
+    """Return the application. Its reference is a route of its own (reference.py): the framework's would be a route without a role."""
     app = FastAPI(
         title="SLA Monitor", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     app.state.parts = parts
     problems.register(app)
-    for room in (session, applying, services, checks, push, calls, uptime, history, contracts, incidents, maintenances):
+    for room in (session, applying, services, checks, push, calls, uptime, history, contracts, incidents, maintenances, reference):
         app.include_router(room.router)
     return app

@@ -29,6 +29,7 @@ from shared.health import Health
 from shared.messaging import Outgoing, Publisher, open_publisher
 from shared.rpc import Refused, serve
 from shared.topology import EVENTS
+from tests.integration.gateway.described import conforms
 from tests.integration.gateway.past import Past
 from tests.servers import Database
 from tests.waiting import until
@@ -365,8 +366,8 @@ async def add_people(database: Database) -> None:
 
 @asynccontextmanager
 async def signed_in(running: Running, role: Role) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client that is signed in as the person of a role."""
-    async with httpx.AsyncClient(base_url=running.url, timeout=20) as http:
+    """Give a client that is signed in as the person of a role. Every answer is held against the reference of the API."""
+    async with httpx.AsyncClient(base_url=running.url, timeout=20, event_hooks={"response": [conforms]}) as http:
 
         async def try_it() -> bool:
             answer = await http.post("/api/v1/session", json={"username": role, "password": PASSWORD})

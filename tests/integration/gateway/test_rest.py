@@ -16,6 +16,7 @@ from services.gateway.usecases import NoSuchUser, NotAcceptable, UserExists, cre
 from shared.contracts.codes import Role, Status
 from tests.integration.gateway import past, rig
 from tests.integration.gateway.conftest import Chooser
+from tests.integration.gateway.described import conforms, reference
 from tests.proxy import running_proxy
 from tests.servers import Database
 from tests.waiting import until
@@ -36,6 +37,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/services/{service_id}/corrections"): SPAN | {"state": "up", "reason": "The probe's own network was down"},
     ("PUT", "/api/v1/sla/contracts/{contract_id}"): PROMISE,
     ("POST", "/api/v1/sla/contracts/{contract_id}/exclusions"): SPAN | {"reason": "Power cut"},
+    ("POST", "/api/v1/sla/contracts/{contract_id}/exclusions/{exclusion_id}/revoke"): {"reason": "A slip of the pen"},
+    ("POST", "/api/v1/corrections/{correction_id}/revoke"): {"reason": "A slip of the pen"},
     ("POST", "/api/v1/maintenances"): SPAN | {"title": "Upgrade", "services": ["face-compare"]},
     ("PATCH", "/api/v1/maintenances/{maintenance_id}"): {"title": "Longer upgrade"},
 }
@@ -90,7 +93,7 @@ async def test_each_role_gets_exactly_what_it_may(running: rig.Running, others: 
     known = rig.incident()
     others.owners.incidents[known.id] = known
     there = others.owners.past
-    there.contracts["gold"] = past.contract()
+    there.contracts["gold"] = past.contract(exclusions=(past.contract().exclusions[0].model_copy(update={"id": known.id}),))
     there.corrections[known.id] = past.correction(id=known.id)
     there.maintenances[known.id] = past.maintenance(key=known.id)
     async with rig.signed_in(running, role) as http:
@@ -337,3 +340,13 @@ async def test_reading_goes_on_for_a_while_when_the_database_is_gone(choose: Cho
             assert not any(what == "create" for what, _ in others.owners.asked)
             wire.accept()
             assert (await http.post("/api/v1/services", json=DRAFT)).status_code == 201
+
+
+async def test_the_reference_of_the_api_is_public_and_its_answers_are_held_against_it(running: rig.Running) -> None:
+    """Seen red with the framework's own document, which is a route without a role. Of the rest: `conforms` of every signed-in client."""
+    async with httpx.AsyncClient(base_url=running.url, event_hooks={"response": [conforms]}) as http:
+        found = await http.get("/api/v1/openapi.json")
+        assert (found.status_code, found.json()) == (200, reference())
+        is_problem(await http.get("/openapi.json"), 404)
+        public = await http.get("/api/v1/status")
+        assert public.json()["services"], "the public answer too is as it is described"
