@@ -23,6 +23,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.usecases import Door
 from services.gateway.web.page import Page
 from services.gateway.web.reports.making import Reports
+from services.gateway.web.reports.press import Press, open_press
 from shared.clock import Clock, utc_now
 from shared.health import Health, serving
 from shared.messaging import Publisher, open_publisher
@@ -54,6 +55,7 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     hub = Hub(Ring(settings.ring_events, settings.ring_bytes), clock=clock, buffer_bytes=settings.ws_buffer_bytes)
     health.check("read model", lambda: _why_not_ready(hub))
     cache = await stack.enter_async_context(open_cache(settings.redis_url.get_secret_value(), name=NAME))
+    press = await stack.enter_async_context(open_press(cache))
     database = Database()
     await stack.enter_async_context(background(health, "database", lambda: _hold(database, settings, away)))
     client = await stack.enter_async_context(open_client(settings.broker_url.get_secret_value(), name=f"{NAME} rpc", health=away))
@@ -62,7 +64,7 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
     publisher = await stack.enter_async_context(
         open_publisher(broker_url, name=f"{NAME} publisher", health=unseen, timeout_s=settings.rpc_timeout_s)
     )
-    parts = _parts(settings, clock, hub, client, publisher, cache, database)
+    parts = _parts(settings, clock, hub, client, publisher, cache, database, press)
     await stack.enter_async_context(background(health, "live", lambda: _follow(parts)))
     front = Front(parts, Page(hub, clock=clock), away)
     port = await stack.enter_async_context(serving(_http(front, settings), grace_s=HTTP_GRACE_S))
@@ -71,7 +73,7 @@ async def start(stack: AsyncExitStack, health: Health, settings: GatewaySettings
 
 
 def _parts(  # noqa: PLR0917  # the wiring
-    settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, publisher: Publisher, cache: Cache, database: Database
+    settings: GatewaySettings, clock: Clock, hub: Hub, client: Client, publisher: Publisher, cache: Cache, database: Database, press: Press
 ) -> Parts:
     return Parts(
         settings=settings,
@@ -85,7 +87,7 @@ def _parts(  # noqa: PLR0917  # the wiring
         attempts=Attempts(cache, most=settings.sign_in_attempts),
         pace=Pace(cache, most=settings.push_calls_per_minute),
         publisher=publisher,
-        reports=Reports(),
+        reports=Reports(press),
     )
 
 

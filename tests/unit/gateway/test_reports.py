@@ -38,7 +38,10 @@ def told(report: SlaReport | None = None, language: str = "en", *, most: int = 1
 
 def drawn(form: str, language: str = "en", report: SlaReport | None = None, rows: Any = "services") -> bytes:  # noqa: ANN401  # the literal
     """Return a report as a file."""
-    return Reports().draw(report or past.report(), form=form, language=language, rows=rows, names=NAMES).body
+    if form == "pdf":
+        return pdf(told(report, language))
+    # the press is for PDF alone
+    return Reports(None).write(report or past.report(), form=form, language=language, rows=rows, names=NAMES).body  # type: ignore[arg-type]
 
 
 def on_paper(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A report as a file: drawn in a thread, few at a time, so that nobody else waits for it."""
+"""A report as a file: written in a thread, PDF in a process of its own, few at a time, so that nobody else waits for it."""
 
 import asyncio
 import base64
@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.gateway.web.reports.content import content, texts
-from services.gateway.web.reports.drawing import pdf
+from services.gateway.web.reports.press import Press
 from services.gateway.web.reports.rows import outage_rows, service_rows
 from shared.contracts.history import SlaReport
 
 AT_ONCE = 2
-"""How many reports are drawn at once: each takes a core for up to some seconds."""
+"""How many pages and tables are written at once; of PDF the press draws one."""
 MOST_WAITING = 20
 MOST_ON_PAPER = 1_000
 MOST_ON_A_PAGE = 5_000
@@ -50,8 +50,9 @@ class Made:
 class Reports:
     """Draws reports."""
 
-    def __init__(self) -> None:
-        """Load the template."""
+    def __init__(self, press: Press) -> None:
+        """Load the template. PDF is for the press."""
+        self._press = press
         environment = Environment(
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
@@ -65,25 +66,25 @@ class Reports:
             raise TooManyReports
         self._waiting += 1
         try:
+            if form == "pdf":
+                told = await asyncio.to_thread(content, report, language=language, names=names, most_rows=MOST_ON_PAPER)
+                return Made(f"{_stem(report)}-{language}.pdf", "application/pdf", "inline", await self._press.pdf(told))
             async with self._at_once:
-                return await asyncio.to_thread(self.draw, report, form=form, language=language, rows=rows, names=names)
+                return await asyncio.to_thread(self.write, report, form=form, language=language, rows=rows, names=names)
         finally:
             self._waiting -= 1
 
-    def draw(self, report: SlaReport, *, form: str, language: str, rows: Rows, names: Mapping[str, str]) -> Made:
-        """Return a report as a file. Takes as long as it takes."""
-        stem = f"sla-{report.contract.id}-{_day(report)}"
+    def write(self, report: SlaReport, *, form: str, language: str, rows: Rows, names: Mapping[str, str]) -> Made:
+        """Return a report as html or csv. Takes as long as it takes."""
+        stem = _stem(report)
         if form == "csv":
             table = outage_rows if rows == "outages" else service_rows
             return Made(f"{stem}-{rows}.csv", "text/csv; charset=utf-8", "attachment", table(report, names))
-        if form == "pdf":
-            drawn = pdf(content(report, language=language, names=names, most_rows=MOST_ON_PAPER))
-            return Made(f"{stem}-{language}.pdf", "application/pdf", "inline", drawn)
         told = content(report, language=language, names=names, most_rows=MOST_ON_A_PAGE)
         body = self._template.render(one=told, style=STYLE, omitted=texts(language)["omitted"]).encode()
         return Made(f"{stem}-{language}.html", "text/html; charset=utf-8", "inline", body)
 
 
-def _day(report: SlaReport) -> str:
-    """Return the first day of the window, in the contract's zone, as a name of a file can hold it."""
-    return report.window.starts_at.astimezone(ZoneInfo(report.contract.time_zone)).date().isoformat()
+def _stem(report: SlaReport) -> str:
+    """Return the name of the file without its end: of which contract, and from which day on in its zone."""
+    return f"sla-{report.contract.id}-{report.window.starts_at.astimezone(ZoneInfo(report.contract.time_zone)).date().isoformat()}"
