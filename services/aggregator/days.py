@@ -88,7 +88,10 @@ async def read_uptime(conn: Connection, query: UptimeQuery, *, now: datetime, zo
     for day in (first + timedelta(days=step) for step in range(query.days)):
         found = recorded.get(day)
         if found is None:
-            days.append(_unrecorded(service, day, bounds(day, zone), inactive, now))
+            one = _unrecorded(service, day, bounds(day, zone), inactive, now)
+            is_open = timedelta(0) <= today - day <= timedelta(days=1)  # what is older gets its record when it is closed
+            down = await _down(conn, service.id, day, now, zone) if is_open else 0.0
+            days.append(one.model_copy(update={"total_downtime_minutes": down}))
         elif found.is_closed:
             days.append(found.day)
         else:
