@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from math import floor, isfinite
 from zoneinfo import ZoneInfo
@@ -58,6 +59,7 @@ def local_day(moment: int, zone: ZoneInfo) -> date:
     return moment_of(moment).astimezone(zone).date()
 
 
+@cache
 def day_begins(day: date, zone: ZoneInfo) -> int:
     """Return the first moment at which the wall shows this day or a later one, minute by minute."""
     moment = ms_of(datetime(day.year, day.month, day.day, tzinfo=EPOCH.tzinfo) - timedelta(hours=16))
@@ -79,9 +81,9 @@ def slots(history: History) -> list[Check]:
 
 def is_active(history: History, start: int, end: int) -> bool:
     """Say whether the service was active at any moment of a window that has come."""
-    ends = [definition.since for definition in history.definitions[1:]] + [history.now]
+    ends = [definition.since for definition in history.definitions[1:]] + [history.now + 1]
     lives = zip(history.definitions, ends, strict=True)
-    return any(definition.watched and max(definition.since, start) < min(until, end, history.now) for definition, until in lives)
+    return any(definition.watched and max(definition.since, start) < min(until, end) for definition, until in lives)
 
 
 def of_checks(counted: list[Check], *, is_active: bool) -> Day:
@@ -120,7 +122,7 @@ def uptime(
 ) -> Time:
     """Return a window by time. `maintenance`, `unknown`: whether that time counts."""
     return counted_time(
-        corrected(timeline(history), history.corrections, start, end),
+        corrected(timeline(history), history.believed(), start, end),
         history.maintenances,
         history.exclusions,
         partial=partial,
@@ -154,6 +156,35 @@ def counted_time(
         if box == "counted":
             down += shares[state] * (end - start)
     return Time(downtime=down, **boxes)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a window stands against a target: milliseconds that may be down, that are left, and the used part in percent."""
+
+    allowed: Fraction
+    left: Fraction
+    used: Decimal | None
+    met: bool | None
+
+
+def budget(counted: Time, target: Fraction, *, still_to_come: int) -> Budget:
+    """Return the error budget of a window so far. `target` is a share."""
+    allowed = (1 - target) * (counted.counted + still_to_come)
+    used = cut(counted.downtime / allowed, 4) if allowed else None if counted.downtime else Decimal(0)
+    met = None if not counted.counted else 1 - counted.downtime / counted.counted >= target
+    return Budget(allowed, allowed - counted.downtime, used, met)
+
+
+def period_around(moment: int, period: str, zone: ZoneInfo) -> tuple[int, int]:
+    """Return the month or quarter that a moment lies in, day by day."""
+    months = {"month": 1, "quarter": 3}[period]
+    first = last = local_day(moment, zone)
+    while first.day > 1 or (first.month - 1) % months:
+        first -= timedelta(days=1)
+    while last.day > 1 or (last.month - 1) % months or last <= first:
+        last += timedelta(days=1)
+    return day_begins(first, zone), day_begins(last, zone)
 
 
 def _in(stays: tuple[Stay, ...], moment: int) -> bool:

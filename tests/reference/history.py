@@ -43,19 +43,26 @@ class Definition:
 
 @dataclass(frozen=True)
 class Correction:
-    """A stretch that a person reclassified. Of two the later in the list holds."""
+    """A stretch that a person reclassified, since `made` and until it was `revoked`. Of two the later in the list holds."""
 
     start: int
     end: int
     state: str
+    made: int = 0
+    revoked: int | None = None
+
+    def holds(self, at: int) -> bool:
+        """Say whether it was believed at a moment."""
+        return self.made <= at and (self.revoked is None or at < self.revoked)
 
 
 @dataclass(frozen=True)
 class Stay:
-    """A stretch that lies over the facts: a maintenance window, or an exclusion of a contract."""
+    """A stretch that lies over the facts: a maintenance window, or an exclusion of a contract (which is known since it was `made`)."""
 
     start: int
     end: int
+    made: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class History:
         for check in self.checks:
             once.setdefault((check.region, check.slot), check)
         return sorted(once.values(), key=lambda check: (check.slot, check.region))
+
+    def believed(self) -> tuple[Correction, ...]:
+        """Return the corrections that hold by now."""
+        return tuple(one for one in self.corrections if one.holds(self.now))
 
     def definition_at(self, moment: int) -> Definition:
         """What was asked for at a moment."""

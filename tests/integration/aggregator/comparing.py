@@ -1,5 +1,7 @@
 """Every number of the aggregator beside the reference's."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from itertools import product
@@ -10,57 +12,88 @@ from services.aggregator.domain.accounting import Accounting, account
 from services.aggregator.domain.timeline import Span
 from shared.contracts.codes import Status
 from shared.contracts.commands import UptimeQuery
-from shared.contracts.history import AuditQuery
-from shared.database import Pool
+from shared.contracts.history import Audit, AuditQuery
+from shared.contracts.status import ServiceStatus
+from shared.database import Connection, Pool
 from tests.reference import figures, states
 from tests.reference.history import FAILED, History, Stay, moment_of, ms_of
 from tests.reference.making import HOUR_MS, Story
 
+Compared = list[tuple[str, Any, Any]]
+"""What it is, what the aggregator says, and what the reference does."""
 
-async def differences(pool: Pool, story: Story) -> list[str]:
-    """Return every number that is another than the reference's, in words."""
+
+@dataclass(frozen=True)
+class Known:
+    """One service, and what the reference makes of it."""
+
+    name: str
+    history: History
+    stages: list[states.Stage]
+    believed: list[states.Stage]
+
+    @property
+    def begin(self) -> int:
+        """When the service began."""
+        return self.history.definitions[0].since
+
+
+def known_of(name: str, history: History) -> Known:
+    """Ask the reference once for what most of the rest follows from."""
+    stages = states.timeline(history)
+    return Known(name, history, stages, states.corrected(stages, history.believed(), history.definitions[0].since, history.now))
+
+
+async def differences(pool: Pool, story: Story, *, among: Collection[str] | None = None) -> list[str]:
+    """Return every number that is another than the reference's, in words. `story`: what has arrived by now."""
     wrong: list[str] = []
-    for name, history in story.services.items():
-        for what, found, expected in [
-            *await _timeline(pool, name, history),
-            *await _live(pool, name, history),
-            *await _days(pool, name, history, story),
-            *await _uptime(pool, name, history, story),
-        ]:
-            if found != expected:
-                wrong.append(f"{name} {what}: {found}, by the reference {expected}")
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        statuses = {one.service_id: one for one in (await usecases.overview(conn)).statuses}
+        for name in story.services if among is None else among:
+            one = known_of(name, story.services[name])
+            compared = [
+                *await _timeline(conn, one),
+                *_live(one, statuses[name], story.overtaken(name)),
+                *await _days(conn, one, story),
+                *await _uptime(conn, one, story),
+            ]
+            wrong += unequal(name, compared)
     return wrong
 
 
-Compared = list[tuple[str, Any, Any]]
+def unequal(name: str, compared: Compared) -> list[str]:
+    """Return what differs, in words."""
+    return [f"{name} {what}: {found}, by the reference {expected}" for what, found, expected in compared if found != expected]
 
 
-async def _timeline(pool: Pool, name: str, history: History) -> Compared:
-    begin = history.definitions[0].since
-    query = AuditQuery(service_id=name, starts_at=moment_of(begin), ends_at=moment_of(history.now))
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        told = await audits.audit(conn, query, now=moment_of(history.now))
-        again = await audits.audit(conn, query, now=moment_of(history.now + 1))
-    found = [_stage(one, begin) for one in told.measured]
-    expected = [_shown(one, begin) for one in states.timeline(history)]
-    believed = states.corrected(states.timeline(history), history.corrections, begin, history.now)
-    joined = states.corrected(
-        [states.Stage(ms_of(one.started_at), ms_of(one.ended_at or one.started_at), one.state.value) for one in told.intervals],
-        (),
-        begin,
-        history.now,
-    )
+async def _timeline(conn: Connection, one: Known) -> Compared:
+    history = one.history
+    query = AuditQuery(service_id=one.name, starts_at=moment_of(one.begin), ends_at=moment_of(history.now))
+    told = await audits.audit(conn, query, now=moment_of(history.now))
+    again = await audits.audit(conn, query, now=moment_of(history.now + 1))
     checks = figures.slots(history)
     good = sum(check.outcome != FAILED for check in checks)
-    time = figures.uptime(history, begin, history.now)
     share = figures.cut(Fraction(good, len(checks)), 4) if checks else None
     return [
-        ("timeline", [one for one in found if one not in expected], [one for one in expected if one not in found]),
-        ("corrected timeline", joined, believed),
+        *told_states(told, one),
         ("digest", told.digest, again.digest),
         ("audit by checks", told.checks_percentage, None if share is None else float(share)),
-        ("audit by time", told.uptime_percentage, None if time.uptime is None else float(time.uptime)),
         ("audit's counts", (told.total_checks, told.successful_checks, told.failed_checks), (len(checks), good, len(checks) - good)),
+    ]
+
+
+def told_states(told: Audit, one: Known) -> Compared:
+    """Compare the states of an audit by the default accounting, and the time that follows from them."""
+    begin, history = one.begin, one.history
+    found = [_stage(row, begin) for row in told.measured]
+    expected = [_shown(stage, begin) for stage in one.stages]
+    intervals = [states.Stage(ms_of(row.started_at), ms_of(row.ended_at or row.started_at), row.state.value) for row in told.intervals]
+    joined = states.corrected(intervals, (), begin, history.now)
+    time = figures.counted_time(one.believed, history.maintenances, (), partial=Fraction(3, 10), maintenance=False, unknown=False)
+    return [
+        ("timeline", [row for row in found if row not in expected], [row for row in expected if row not in found]),
+        ("corrected timeline", joined, one.believed),
+        ("audit by time", told.uptime_percentage, None if time.uptime is None else float(time.uptime)),
         ("audit's minutes", (told.counted_minutes, told.downtime_minutes), (time.counted / 60_000, float(time.downtime / 60_000))),
     ]
 
@@ -74,27 +107,38 @@ def _shown(one: states.Stage, begin: int) -> str:
     return f"{(one.start - begin) / HOUR_MS:.7f} {(one.end - begin) / HOUR_MS:.7f} {one.state} down: {down}; degraded: {degraded}"
 
 
-async def _live(pool: Pool, name: str, history: History) -> Compared:
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        overview = await usecases.overview(conn)
-    said = next(one for one in overview.statuses if one.service_id == name)
-    expected = states.live(history)
-    compared: Compared = [("status", said.status.value, states.CODES[expected.state])]
-    if said.status in {Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE}:
-        evidence = said.evidence
-        compared.append(("regions", (evidence.regions_down, evidence.regions_degraded), (expected.down, expected.degraded)))
-        compared.append(("degraded", said.degraded, expected.state == "degraded"))
-    return compared
+def _live(one: Known, said: ServiceStatus, overtaken: Collection[tuple[str, int]]) -> Compared:
+    """Compare the present. Where it turns on results that were overtaken, nothing is promised."""
+    expected = _presents(one.history)
+    if overtaken:
+        rest = tuple(check for check in one.history.checks if (check.region, check.slot) not in overtaken)
+        expected |= _presents(replace(one.history, checks=rest))
+    told = [_told(said.status.value, said.evidence.regions_down, said.evidence.regions_degraded)]
+    asked = [_told(states.CODES[state], down, degraded) for state, down, degraded in sorted(expected)]
+    return [("status", told, asked if told[0] not in asked else told)]
 
 
-async def _days(pool: Pool, name: str, history: History, story: Story) -> Compared:
+def _told(status: str, down: tuple[str, ...], degraded: tuple[str, ...]) -> tuple[object, ...]:
+    return status, *((down, degraded) if status in {Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE} else ())
+
+
+def _presents(history: History) -> set[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Return how it may be now: the timeline's end, or what the newest outcomes make by the definition of now, which was another then."""
+    last = history.definition_at(history.now)
+    longest = max(history.definitions, key=lambda asked: asked.silent_after)
+    now = [replace(asked, failure=last.failure, recovery=last.recovery) for asked in history.definitions]
+    patient = [replace(asked, interval=longest.interval, timeout=longest.timeout) for asked in now]
+    found = [states.live(replace(history, definitions=tuple(some))) for some in (history.definitions, now, patient)]
+    return {(stage.state, stage.down, stage.degraded) for stage in found}
+
+
+async def _days(conn: Connection, one: Known, story: Story) -> Compared:
+    history = one.history
     last = figures.local_day(history.now, story.zone)
-    first = figures.local_day(history.definitions[0].since, story.zone) - timedelta(days=1)
-    query = UptimeQuery(service_id=name, days=(last - first).days + 1, until=last)
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        read = await days.read_uptime(conn, query, now=moment_of(history.now), zone=story.zone)
+    first = figures.local_day(one.begin, story.zone) - timedelta(days=1)
+    query = UptimeQuery(service_id=one.name, days=(last - first).days + 1, until=last)
+    read = await days.read_uptime(conn, query, now=moment_of(history.now), zone=story.zone)
     compared: Compared = []
-    stages = states.corrected(states.timeline(history), history.corrections, history.definitions[0].since, history.now)
     for step, found in enumerate(read.days):
         which = first + timedelta(days=step)
         expected = figures.day(history, which, story.zone)
@@ -104,51 +148,53 @@ async def _days(pool: Pool, name: str, history: History, story: Story) -> Compar
         )
         share = None if expected.uptime is None else float(expected.uptime)
         compared.append((f"day {which} uptime", found.uptime_percentage, share))
-        compared.append((f"day {which} mean", _near(found.avg_response_time, expected.mean_ms, 0.001), None))
+        compared.append((f"day {which} mean", near(found.avg_response_time, expected.mean_ms, 0.001), None))
         for percent in (50, 95, 99):
             value = getattr(found, f"p{percent}_response_time")
-            exact = figures.percentile(expected.times_ms, percent / 100)
-            compared.append((f"day {which} p{percent}", _near(value, exact, 0.01 * (exact or 0) + 0.0005), None))
-        if which < last:
-            start, end = figures.day_begins(which, story.zone), figures.day_begins(which + timedelta(days=1), story.zone)
-            down = sum(max(0, min(one.end, end) - max(one.start, start)) for one in stages if one.state == "down") / 60_000
-            compared.append((f"day {which} downtime", _near(found.total_downtime_minutes, down, 0.006), None))
+            compared.append((f"day {which} p{percent}", near_percentile(value, expected.times_ms, percent), None))
+        start, end = figures.day_begins(which, story.zone), figures.day_begins(which + timedelta(days=1), story.zone)
+        down = sum(max(0, min(stage.end, end) - max(stage.start, start)) for stage in one.believed if stage.state == "down") / 60_000
+        compared.append((f"day {which} downtime", near(found.total_downtime_minutes or 0, down, 0.006), None))
     return compared
 
 
-def _near(found: float | None, exact: float | None, margin: float) -> str | None:
+def near(found: float | None, exact: float | None, margin: float) -> str | None:
     """Return nothing where both are as near as they must be, otherwise both."""
     if found is None or exact is None:
         return None if found is exact else f"{found} for {exact}"
     return None if abs(found - exact) <= margin else f"{found} for {exact}"
 
 
-async def _uptime(pool: Pool, name: str, history: History, story: Story) -> Compared:
+def near_percentile(found: float | None, times: tuple[float, ...], percent: int) -> str | None:
+    """Return nothing where a percentile is within 1 % of the exact one."""
+    exact = figures.percentile(times, percent / 100)
+    return near(found, exact, 0.01 * (exact or 0) + 0.001)
+
+
+async def _uptime(conn: Connection, one: Known, story: Story) -> Compared:
     """By each accounting, over the whole and over a day in the middle, with an exclusion."""
-    begin = history.definitions[0].since
+    history, begin = one.history, one.begin
     middle = figures.local_day(begin, story.zone) + timedelta(days=1)
     day = (figures.day_begins(middle, story.zone), figures.day_begins(middle + timedelta(days=1), story.zone))
-    windows = [window for window in ((begin, history.now), day) if window[1] <= history.now]  # what has not come yet is not known
     excluded = (Stay(begin + 20 * HOUR_MS, begin + 31 * HOUR_MS),)
     compared: Compared = []
-    for (start, end), partial, maintenance, unknown in product(windows, ("0", "3/10", "1/2", "1"), (False, True), (False, True)):
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-            known = (await facts.load(conn, {name: start}, until=end))[name]
-        found = account(
-            known.pieces([Span(one.start, one.end, "x") for one in excluded]),
-            Accounting(Fraction(partial), count_maintenance=maintenance, count_unknown=unknown),
-            maintenance=known.maintenance_ids,
-            exclusions=frozenset({"x"}),
-        )
-        asked = History(history.definitions, history.checks, history.now, history.corrections, history.maintenances, excluded)
-        expected = figures.uptime(asked, start, end, partial=Fraction(partial), maintenance=maintenance, unknown=unknown)
-        label = f"uptime {partial} maintenance {maintenance} unknown {unknown} of {(end - start) / HOUR_MS:.1f} h"
-        compared.append((label, found.percentage, expected.uptime))
-        compared.append(
-            (
-                f"{label}, time",
-                (found.counted, found.downtime, found.maintenance, found.excluded, found.unknown, found.inactive),
-                (expected.counted, expected.downtime, expected.maintenance, expected.excluded, expected.unknown, expected.inactive),
+    for start, end in (window for window in ((begin, history.now), day) if window[1] <= history.now):  # what has not come is not known
+        known = (await facts.load(conn, {one.name: start}, until=end))[one.name]
+        pieces = known.pieces([Span(stay.start, stay.end, "x") for stay in excluded])
+        believed = states.corrected(one.stages, history.believed(), start, end)
+        for partial, maintenance, unknown in product(("0", "3/10", "1/2", "1"), (False, True), (False, True)):
+            chosen = Accounting(Fraction(partial), count_maintenance=maintenance, count_unknown=unknown)
+            found = account(pieces, chosen, maintenance=known.maintenance_ids, exclusions=frozenset({"x"}))
+            expected = figures.counted_time(
+                believed, history.maintenances, excluded, partial=Fraction(partial), maintenance=maintenance, unknown=unknown
             )
-        )
+            label = f"uptime {partial} maintenance {maintenance} unknown {unknown} of {(end - start) / HOUR_MS:.1f} h"
+            compared.append((label, found.percentage, expected.uptime))
+            compared.append(
+                (
+                    f"{label}, time",
+                    (found.counted, found.downtime, found.maintenance, found.excluded, found.unknown, found.inactive),
+                    (expected.counted, expected.downtime, expected.maintenance, expected.excluded, expected.unknown, expected.inactive),
+                )
+            )
     return compared
