@@ -18,6 +18,7 @@ from shared.database import Pool, transaction
 from shared.rpc import Refused
 from tests.integration.aggregator.promised import contract, exclude, exclusions, only, outage, publish, put, report, revoke, standing
 from tests.integration.aggregator.story import START, at, batch, confirmation, definition, fold, learn, results, see
+from tests.unit.aggregator.test_sla_page import rows
 
 SERVICE = "id-recognition"
 WINDOW = UUID("0196d0a4-0000-7000-8000-000000000001")
@@ -177,6 +178,27 @@ async def test_a_report_and_the_audits_of_its_window_have_one_digest_and_say_whi
         told[what] = (shown.settled, (await standing(pool, now=MARCH + 20 * 24 * HOUR)).settled, beside.digest)
     assert [one[:2] for one in told.values()] == [(True, True), (True, True), (False, False)]
     assert {one[2] for one in told.values()} == {told["settled"][2]}
+
+
+async def test_the_pages_example(pool: Pool) -> None:
+    """Everything has happened when it is asked."""
+    await publish(
+        pool,
+        "api",
+        [("up", MARCH - HOUR, MARCH + 7 * HOUR), ("down", MARCH + 7 * HOUR, MARCH + 8 * HOUR), ("up", MARCH + 8 * HOUR, None)],
+        known_from=MARCH + 9 * HOUR,
+    )
+    await put(pool, contract(), now=MARCH)
+    key = uuid4()
+    await exclude(pool, MARCH + 7 * HOUR, MARCH + 7 * HOUR + 30 * MINUTE, now=MARCH + 11 * HOUR, exclusion=key)
+    await revoke(pool, key, now=MARCH + 13 * HOUR)
+    told = []
+    for moment, _what, _minutes in rows("as of"):
+        then = MARCH + timedelta(hours=int(moment.removesuffix(":00")) + 1)
+        asked = AuditQuery(service_id="api", starts_at=MARCH, ends_at=MARCH + 9 * HOUR, contract_id="gold", as_of=then)
+        async with pool.acquire() as conn:
+            told.append((await audits.audit(conn, asked, now=MARCH + 24 * HOUR)).downtime_minutes)
+    assert told == [float(minutes) for *_, minutes in rows("as of")] == [60, 30, 60]
 
 
 async def test_what_is_overdue_and_not_declared_silent_is_not_settled(pool: Pool) -> None:
