@@ -27,6 +27,7 @@ from shared.contracts.status import Evidence, ServiceStatus, SystemStatus
 from shared.database import Connection
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def moment(slot: int) -> datetime:
 
 def slot_of(at: datetime) -> int:
     """Return a moment as a slot: milliseconds since 1970."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
+    return (at - EPOCH) // MILLISECOND
 
 
 def _service(row: Record) -> Service:

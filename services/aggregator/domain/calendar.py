@@ -14,6 +14,7 @@ Period = SlaPeriod
 
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Window:
 
 def to_ms(at: datetime) -> int:
     """Return an aware moment in milliseconds since 1970."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+    return (at - _EPOCH) // _MILLISECOND
 
 
 def day_start(day: date, zone: ZoneInfo) -> int:
