@@ -15,6 +15,7 @@ from tests.waiting import until
 
 SCHEMA = "trial"
 ROLE = "sla_checker"
+SHARED = ("0001_messaging.sql", "0002_sending.sql")
 TABLES = """
 select string_agg(table_name, ' ' order by table_name)
   from information_schema.tables where table_schema = 'trial' and table_name like 't%'"""
@@ -42,7 +43,7 @@ async def run(conn: Connection, folder: Path) -> list[str]:
 
 async def test_files_are_applied_in_order_once_and_belong_to_the_role(admin: Connection, folder: Path) -> None:
     """Seen red without `set local role`: everything belonged to the superuser, and the service could not use it."""
-    assert await run(admin, folder) == ["0001_messaging.sql", "0001_first.sql", "0002_second.sql"]
+    assert await run(admin, folder) == [*SHARED, "0001_first.sql", "0002_second.sql"]
     assert await run(admin, folder) == []
     owners = await admin.fetch("select distinct tableowner from pg_tables where schemaname = 'trial'")
     assert [row["tableowner"] for row in owners] == [ROLE]
@@ -92,7 +93,7 @@ async def test_replicas_that_migrate_at_once_apply_each_file_once(database: Data
     finally:
         for conn in connections:
             await conn.close()
-    assert sorted(done, key=len) == [[], [], [], [], ["0001_messaging.sql", "0001_first.sql", "0002_second.sql", "0003_slow.sql"]]
+    assert sorted(done, key=len) == [[], [], [], [], [*SHARED, "0001_first.sql", "0002_second.sql", "0003_slow.sql"]]
 
 
 async def test_a_service_waits_for_its_schema_and_says_for_which_file(database: Database, admin: Connection, folder: Path) -> None:
