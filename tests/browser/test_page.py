@@ -77,16 +77,27 @@ PLANNED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("language", "word", "tag"), [("en", "In progress", "In maintenance"), ("ko", "진행 중", "점검 중")])
+@pytest.mark.parametrize(
+    ("language", "word", "tag", "unstable"), [("en", "In progress", "In maintenance", "Unstable"), ("ko", "진행 중", "점검 중", "불안정")]
+)
 @pytest.mark.parametrize("javascript", [True, False])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_announces_maintenance_and_says_who_is_in_it(
-    browse: Open, others: rig.World, running: rig.Running, language: str, word: str, tag: str, scheme: str, *, javascript: bool
+    browse: Open,
+    others: rig.World,
+    running: rig.Running,
+    language: str,
+    word: str,
+    tag: str,
+    scheme: str,
+    *,
+    unstable: str,
+    javascript: bool,
 ) -> None:
-    """Seen red without maintenance in the template, and without it in the script."""
+    """Beside it, who is flapping. Seen red without maintenance in the template, and without it in the script; likewise for flapping."""
     window = past.maintenance(**PLANNED, version=2, status=MaintenanceStatus.IN_PROGRESS)
     inside = rig.status_of("id-liveness", Status.MAJOR_OUTAGE, version=2, maintenance=window.id)
-    slow = rig.status_of("face-liveness", Status.PARTIAL_OUTAGE, version=2, degraded=True)
+    slow = rig.status_of("face-liveness", Status.PARTIAL_OUTAGE, version=2, degraded=True, flapping=True)
     begun = rig.event(MaintenanceStartedV1(maintenance=window), str(window.id), 2)
     await others.say(begun, rig.changed(inside), rig.changed(slow))
 
@@ -102,7 +113,8 @@ async def test_the_page_announces_maintenance_and_says_who_is_in_it(
     await expect(card).to_contain_text(word)
     await expect(card).to_contain_text("ID 라이브니스" if language == "ko" else "Id Liveness")
     await expect(page.locator("#list li[data-id=id-liveness] .tag")).to_have_text(tag)
-    await expect(page.locator("#list .tag")).to_have_count(1)
+    await expect(page.locator("#list li[data-id=face-liveness] .tag")).to_have_text(unstable)
+    await expect(page.locator("#list .tag")).to_have_count(2)
     degraded = {"en": "Degraded", "ko": "성능 저하"}[language]
     await expect(page.locator("#list li[data-id=face-liveness] .state")).to_contain_text(degraded)
     assert "reporter-who-is-private" not in await page.content()

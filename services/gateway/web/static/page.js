@@ -74,13 +74,14 @@
     const row = make("li", "", make("span", "name", nameOf(one)), make("span", `state ${one.status}`, shape, " ", t[one.degraded ? "status.degraded" : `status.${one.status}`]));
     row.dataset.id = one.id;
     if (one.maintenance) row.append(" ", make("span", "tag", t.in_maintenance));
+    if (one.flapping) row.append(" ", make("span", "tag", t.flapping));
     if (one.status_since) row.append(make("span", "since", t.since, " ", moment(one.status_since)));
     return row;
   }
 
   function incidentCard(one) {
     const facts = make("p", "facts", t[`incident.${one.status}`], " · ", `${t.severity}: ${t[`severity.${one.severity}`]}`, " · ", moment(one.started_at));
-    if (one.duration_minutes !== null) facts.append(" · ", `${t.lasted}: ${one.duration_minutes} ${t.minutes}`);
+    if (one.duration_minutes !== null) facts.append(" · ", `${t.lasted}: ${one.duration_minutes ? `${one.duration_minutes} ${t.minutes}` : t.under_a_minute}`);
     const names = one.affected_services.map((id) => (services.has(id) ? nameOf(services.get(id)) : id)).join(", ");
     const card = make("article", "incident", make("h3", "", one.title), facts, make("p", "facts", `${t.affects}: ${names}`));
     card.dataset.id = one.id;
