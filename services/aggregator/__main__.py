@@ -114,7 +114,7 @@ def jobs(wiring: Wiring, keep: upkeep.Upkeep, *, silence_look_s: float) -> dict[
         "silence": lambda: look_for_silence(wiring, every_s=silence_look_s),
         "rollups": lambda: upkeep.for_ever("rollups", lambda: upkeep.roll_up(keep), every_s=upkeep.ROLL_UP_S),
         "days": lambda: upkeep.for_ever("days", lambda: upkeep.close_days(keep), every_s=upkeep.CLOSE_S),
-        "daily": lambda: upkeep.keep_daily(keep),
+        "house": lambda: upkeep.keep_house(keep),
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from asyncpg import LockNotAvailableError
@@ -144,18 +144,18 @@ async def prepare_first(keep: Upkeep) -> None:
             return
 
 
-async def keep_daily(keep: Upkeep) -> None:
-    """Make room, drop what is old, and forget old message ids: now, and soon after each midnight, UTC."""
-    done: date | None = None
+async def keep_house(keep: Upkeep) -> None:
+    """Make room, drop what is old, and forget old message ids: now, and each hour, as what is in use now may not be then."""
+    done: datetime | None = None
 
-    async def daily() -> None:
+    async def hourly() -> None:
         nonlocal done
-        today = keep.clock().date()
-        if today != done:
+        hour = keep.clock().replace(minute=0, second=0, microsecond=0)
+        if hour != done:
             await make_room(keep)
             async with transaction(keep.pool) as conn:
                 await usecases.keep_house(conn, now=keep.clock())
             await drop_old(keep)
-            done = today
+            done = hour
 
-    await for_ever("daily", daily, every_s=MINUTE_S)
+    await for_ever("house", hourly, every_s=MINUTE_S)

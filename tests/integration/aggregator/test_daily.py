@@ -1,4 +1,4 @@
-"""What the aggregator does at its start and once a day: months made and dropped, also when the database is away at first."""
+"""What the aggregator does at its start and each hour: months made and dropped, also when the database is away at first."""
 
 import asyncio
 import time
@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from asyncpg import LockNotAvailableError
 
 from services.aggregator import partitions, upkeep
 from services.aggregator.upkeep import Upkeep
@@ -89,7 +90,7 @@ async def test_old_months_are_dropped_without_waiting_for_midnight(pool: Pool) -
     """Seen red with a job that drops nothing, and with one that waits for the next day: a process restarted daily would never drop."""
     async with transaction(pool) as conn:
         await partitions.make(conn, today=START.date(), ahead=1)
-    job = asyncio.create_task(upkeep.keep_daily(kept(pool, START.date() + timedelta(days=200))))
+    job = asyncio.create_task(upkeep.keep_house(kept(pool, START.date() + timedelta(days=200))))
 
     async def dropped() -> bool:
         return await months(pool) == ["2026_08", "2026_09", "2026_10"]
@@ -99,3 +100,40 @@ async def test_old_months_are_dropped_without_waiting_for_midnight(pool: Pool) -
     finally:
         job.cancel()
         await asyncio.gather(job, return_exceptions=True)
+
+
+async def test_what_was_in_use_is_dropped_an_hour_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen red with a job that does its work once a day: what a long reader held stayed until tomorrow, and until the next reader."""
+    monkeypatch.setattr(upkeep, "TRIES", 1)
+    monkeypatch.setattr(upkeep, "MINUTE_S", 0.05)
+    now = START + timedelta(days=200)
+    keep = Upkeep(pool, lambda: now, ZoneInfo("UTC"), 1, KEEP_DAYS)
+    async with transaction(pool) as conn:
+        await partitions.make(conn, today=START.date(), ahead=1)
+    await upkeep.make_room(keep)
+    detach, refused = partitions.detach, asyncio.Event()
+
+    async def told(conn: Connection, parted: partitions.Parted, *, before: date) -> list[str]:
+        try:
+            return await detach(conn, parted, before=before)
+        except LockNotAvailableError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(partitions, "detach", told)
+    job: asyncio.Task[None] | None = None
+    try:
+        async with transaction(pool) as reader:
+            await reader.fetch("select from api_response_times limit 1")
+            job = asyncio.create_task(upkeep.keep_house(keep))
+            await asyncio.wait_for(refused.wait(), 10)
+        now += timedelta(hours=1)
+
+        async def dropped() -> bool:
+            return await months(pool) == ["2026_08", "2026_09", "2026_10"]
+
+        await until(dropped, within_s=10, what="the months of spring are gone")
+    finally:
+        if job is not None:
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
