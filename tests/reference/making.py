@@ -13,7 +13,6 @@ from tests.reference.history import DEGRADED, FAILED, HEALTHY, UNKNOWN, Check, C
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 INTERVAL_MS = 30 * MINUTE_MS
 INTERVALS = (INTERVAL_MS, 2 * INTERVAL_MS, 2 * INTERVAL_MS, 4 * INTERVAL_MS)
-CHANGING = 0.0
 HEARD_MS = 20 * HOUR_MS
 """So long before the end nobody of a `recent` story is silent any more, and nothing is late."""
 SERVICES = 40
@@ -163,14 +162,12 @@ def _history(chance: random.Random, begin: int, ends: Sequence[int], changes: Se
     regions = ("eu", "us", "ap")[: chance.randint(1, 3)]
     interval = INTERVAL_MS if heard else chance.choice(INTERVALS)
     now = ends[-1]
-    timeout = chance.choice((1000, 5000))
-    definitions = [_definition(chance, begin, (interval, timeout), regions)]
+    paces = (interval, chance.choice((1000, 5000)))
+    definitions = [_definition(chance, begin, paces, regions)]
     for moment in changes:
         if moment > begin and chance.random() < 0.4:
             watched = heard is not None or not definitions[-1].watched or chance.random() < 0.6
-            if heard is None and interval == definitions[0].interval and chance.random() < CHANGING:
-                interval = chance.choice(INTERVALS)
-            definitions.append(replace(_definition(chance, moment, (interval, timeout), regions), watched=watched))
+            definitions.append(replace(_definition(chance, moment, paces, regions), watched=watched))
     history = History(tuple(definitions), (), now)
     checks = tuple(check for region in regions for check in _seen(chance, history, region, heard=heard))
     return replace(history, checks=checks, corrections=_corrections(chance, begin, ends), maintenances=_stays(chance, begin, now))
@@ -212,7 +209,6 @@ def _seen(chance: random.Random, history: History, region: str, *, heard: int | 
     begin, interval = history.definitions[0].since, history.definitions[0].interval
     slot = begin - begin % interval + chance.randrange(interval)
     while slot < history.now:
-        interval = history.definition_at(slot).interval
         if left == 0:
             may_miss = heard is None or slot < heard - 16 * interval
             moods = ("good", "good", "slow", "bad", "torn", *(("isolated", "silent") if may_miss else ()))

@@ -79,24 +79,11 @@ def _blanks(history: History, known: list[Check], pauses: list[int]) -> list[int
     """Return the moments from which nothing is known any more: pauses, and the first slot missed in each silence."""
     blanks = list(pauses)
     for place, check in enumerate(known):
-        following = [one.slot for one in known[place + 1 :]] + [pause for pause in pauses if pause > check.slot]
-        asked = history.definition_at(check.slot)
-        if following:
-            until = min(following)
-            is_silent = until - check.slot > max(asked.silent_after, history.definition_at(until).silent_after)
-        else:
-            is_silent = _is_silent(history, check)
-        if is_silent:
+        following = [one.slot for one in known[place + 1 :]] + [pause for pause in pauses if pause > check.slot] + [history.now]
+        asked, then = history.definition_at(check.slot), history.definition_at(min(following))
+        if min(following) - check.slot > max(asked.silent_after, then.silent_after):  # another interval makes no silence
             blanks.append(check.slot + asked.interval)
     return blanks
-
-
-def _is_silent(history: History, last: Check) -> bool:
-    """Say whether a region is silent by now: by the definition of now, which is given its time from when it asked for another silence."""
-    present = history.definition_at(history.now).silent_after
-    others = [two.since for one, two in pairwise(history.definitions) if one.silent_after != two.silent_after]
-    since = max([last.slot, *(one for one in others if one <= history.now)])
-    return history.now - since > present
 
 
 def _painted(history: History, moments: list[int], seen: list[tuple[Check, bool]], blanks: list[int]) -> dict[int, bool | None]:

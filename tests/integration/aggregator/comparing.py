@@ -125,10 +125,8 @@ def _told(status: str, down: tuple[str, ...], degraded: tuple[str, ...]) -> tupl
 def _presents(history: History) -> set[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Return how it may be now: the timeline's end, or what the newest outcomes make by the definition of now, which was another then."""
     last = history.definition_at(history.now)
-    longest = max(history.definitions, key=lambda asked: asked.silent_after)
     now = [replace(asked, failure=last.failure, recovery=last.recovery) for asked in history.definitions]
-    patient = [replace(asked, interval=longest.interval, timeout=longest.timeout) for asked in now]
-    found = [states.live(replace(history, definitions=tuple(some))) for some in (history.definitions, now, patient)]
+    found = [states.live(replace(history, definitions=tuple(some))) for some in (history.definitions, now)]
     return {(stage.state, stage.down, stage.degraded) for stage in found}
 
 

@@ -51,9 +51,7 @@ def histories(draw: st.DrawFn, *, most: int = 30, changing: bool = True) -> Hist
     length = draw(st.integers(1, most))
     first = draw(definitions_)
     later = sorted(draw(st.sets(st.integers(1, length * 4), max_size=2))) if changing else ()
-    definitions = [first]
-    for quarter in later:
-        definitions.append(_from(draw(definitions_), quarter * INTERVAL // 4, longest=definitions[-1]))
+    definitions = [first, *(replace(draw(definitions_), since=quarter * INTERVAL // 4) for quarter in later)]
     checks = [check for region in "abc"[: draw(st.integers(1, 3))] for check in draw(_seen(region, length))]
     again = draw(st.lists(st.sampled_from(checks), max_size=5)) if checks else []
     order = [*checks, *again]
@@ -61,12 +59,6 @@ def histories(draw: st.DrawFn, *, most: int = 30, changing: bool = True) -> Hist
     newest = max((check.slot for check in order), default=0)
     now = newest + draw(st.sampled_from((1, 700, INTERVAL, 2500, 3000, 3001, 3500, 3501, 4000, 20_000)))
     return History(tuple(one for one in definitions if one.since < now), tuple(order), now)
-
-
-def _from(definition: Definition, since: int, *, longest: Definition) -> Definition:
-    """Return a definition from a moment on. No gap may be longer by it: there, the reference knows the wait at its beginning only."""
-    interval, timeout = min(definition.interval, longest.interval), min(definition.timeout, longest.timeout)
-    return replace(definition, since=since, interval=interval, timeout=timeout)
 
 
 def _restless(length: int) -> st.SearchStrategy[str]:
@@ -120,7 +112,8 @@ def staged(history: History, until: int) -> list[courses.Stage]:
     stretches = {}
     for region in sorted({check.region for check in history.checks}):
         seen = sorted(set(observations(history, region)), key=lambda one: one.slot)
-        silent = bool(seen) and until - seen[-1].slot > history.definition_at(seen[-1].slot).silent_after
+        longest = max(history.definition_at(at).silent_after for at in (seen[-1].slot if seen else until, until))
+        silent = bool(seen) and until - seen[-1].slot > longest
         stretches[region], _ = courses.region_stretches(seen, rules(history), begin=Checkpoint(), until=until, silent=silent)
     return courses.combined(stretches, rules(history), start=history.definitions[0].since, until=until)
 
