@@ -51,8 +51,8 @@ format: $(VENV)/.dev  ## Put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## Measure checks, folding and detection, each beside a peer or a limit in the same run
-	@$(BIN)/sla-monitor install nginx blackbox $$([ "$$SLA_TEST_SERVERS" = docker ] || echo postgresql rabbitmq)
+bench: $(VENV)/.dev  ## Measure checks, folding, detection and reads of history, each beside a peer or a limit; takes a quarter of an hour
+	@$(BIN)/sla-monitor install nginx blackbox $$([ "$$SLA_TEST_SERVERS" = docker ] || echo postgresql rabbitmq redis)
 	$(BIN)/python -m tests.bench
 
 env: .python  ## Write .env with generated passwords, unless it exists

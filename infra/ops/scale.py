@@ -128,6 +128,8 @@ async def _seed_aggregator(conn: Connection, scale: Scale, *, began: datetime, n
                 await conn.execute(sql, first, last, *values, timeout=STEP_S)
             most = first + max(1, (last - first) // MINUTES_OF)
             await conn.execute(minutes, first, most, REGION, now - timedelta(days=1), now - timedelta(minutes=1), timeout=STEP_S)
+    await conn.execute(past.SQL_CONTRACT_VERSIONS, began)
+    await conn.execute(past.SQL_WINDOW_VERSIONS, timeout=STEP_S)
     await conn.execute(SQL_PROGRESS, now, midnight)
     await _vacuum(conn, (*TABLES, *past.AGGREGATOR_TABLES))
 

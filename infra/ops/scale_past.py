@@ -58,6 +58,11 @@ select 'scale-' || n / {SERVICES_OF_A_CONTRACT}, 'Scale ' || n / {SERVICES_OF_A_
 select 'scale-wide-' || $1, 'Scale wide ' || $1, 99.9, 'month', 30, array_agg('scale-' || n order by n), 0.3, false, false, now(), 'scale'
   from {_NUMBERS} where n < $1 + {SERVICES_OF_A_WIDE_CONTRACT}
     on conflict do nothing"""
+SQL_CONTRACT_VERSIONS = """
+insert into sla_contract_version (contract_id, version, known_from, name, target, period, rolling_days, time_zone, services, partial_share,
+                                  count_maintenance, count_unknown)
+select id, version, $1, name, target, period, rolling_days, time_zone, services, partial_share, count_maintenance, count_unknown
+  from sla_contract on conflict do nothing"""
 SQL_EXCLUSIONS = f"""
 insert into sla_exclusion (id, contract_id, starts_at, ends_at, reason, made_by, made_at)
 select md5('scale exclusion ' || g || ' ' || m)::uuid, 'scale-' || g, at, at + interval '30 minutes', 'Power cut at the customer', 'scale',
@@ -85,6 +90,12 @@ select md5('scale maintenance ' || g || ' ' || w)::uuid as id, 2 as version, 'Up
     on conflict do nothing"""
 _WINDOW_COLUMNS = "(id, version, title, description, services, status, starts_at, ends_at, created_by, created_at)"
 SQL_COPIED_WINDOWS = f"insert into maintenance_window {_WINDOW_COLUMNS} {_WINDOWS}"
+SQL_WINDOW_VERSIONS = """
+insert into maintenance_window_version (id, version, known_from, title, description, services, status, starts_at, ends_at, created_by,
+                                        created_at)
+select id, v.version, v.known_from, title, description, services, v.status, starts_at, ends_at, created_by, created_at
+  from maintenance_window m, lateral (values (1, 'scheduled', m.created_at), (2, 'completed', m.ends_at)) as v (version, status, known_from)
+    on conflict do nothing"""
 SQL_WINDOWS = f"insert into maintenance {_WINDOW_COLUMNS} {_WINDOWS}"
 
 # $4: up to when; $5: the region.
@@ -135,7 +146,9 @@ AGGREGATOR_TABLES = (
     "sla_contract",
     "sla_exclusion",
     "correction",
+    "sla_contract_version",
     "maintenance_window",
+    "maintenance_window_version",
     "api_response_times",
 )
 INCIDENTS_TABLES = ("service", "incident", "incident_update", "maintenance")

@@ -33,7 +33,8 @@ select t.service_id, (extract(epoch from t.started_at) * 1000)::bigint as start,
 SQL_CORRECTIONS = """
 select c.id, c.number, c.service_id, c.starts_at, c.ends_at, c.state
   from unnest($1::text[], $2::timestamptz[]) as asked (service_id, since), correction c
- where c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since and c.revoked_at is null
+ where c.service_id = any($1::text[]) and c.service_id = asked.service_id and c.starts_at < $3 and c.ends_at > asked.since
+   and c.revoked_at is null
  order by c.number"""
 SQL_MAINTENANCES = """
 select m.id, m.title, m.starts_at, m.ends_at, asked.service_id

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHES = ("tests.bench.checker_cpu", "tests.bench.folding", "tests.bench.detecting")
+BENCHES = ("tests.bench.checker_cpu", "tests.bench.folding", "tests.bench.detecting", "tests.bench.reading")
 
 
 def main() -> int:

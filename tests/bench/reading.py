@@ -7,6 +7,7 @@ rounds; with `--at-once` so many ask at the same time, which has no goal, as the
 
 import argparse
 import asyncio
+import hashlib
 import os
 import random
 import secrets
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import uvloop
@@ -34,6 +36,7 @@ ROUNDS = 3
 WARM = 7
 """Questions of each kind that are not measured: PostgreSQL chooses the plan that it stays with after five."""
 GOAL_MS = 50.0
+DAYS = scale.Scale().days
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 Request = tuple[str, dict[str, Any]]
@@ -59,6 +62,11 @@ class Asker:
     def wide(self) -> str:
         """Return a contract over a hundred services."""
         return f"scale-wide-{self.chance.randrange(-(-self.services // scale.AT_ONCE)) * scale.AT_ONCE}"
+
+    def incident(self) -> UUID:
+        """Return an incident, by the id that `infra.ops.scale_past` gives it."""
+        known = f"scale {self.chance.randrange(self.services)} outage {self.chance.randrange(DAYS // 10)}"
+        return UUID(hashlib.md5(known.encode(), usedforsecurity=False).hexdigest())
 
     def checked(self) -> str:
         """Return a service with every check of its history."""
@@ -111,9 +119,11 @@ QUESTIONS: Mapping[str, Question] = {
     "incidents, newest": lambda one: ("/api/v1/incidents", {"params": {"before": one.span(1)["to"]}}),
     "incidents of a service": lambda one: ("/api/v1/incidents", {"params": {"service": one.service()}}),
     "open incidents": lambda _one: ("/api/v1/incidents", {"params": {"open": "true"}}),
+    "incident": lambda one: (f"/api/v1/incidents/{one.incident()}", {}),
     "maintenances, 30 days": lambda one: ("/api/v1/maintenances", {"params": one.span(30)}),
     "maintenances of a service": lambda one: ("/api/v1/maintenances", {"params": {"service": one.service()}}),
     "contract": lambda one: (f"/api/v1/sla/contracts/{one.contract()}", {}),
+    "contract's exclusions": lambda one: (f"/api/v1/sla/contracts/{one.contract()}/exclusions", {}),
     "contract's standing": lambda one: (f"/api/v1/sla/contracts/{one.contract()}/standing", {}),
     "report, data": _report("json"),
     "report, page": _report("html"),
