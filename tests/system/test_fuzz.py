@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,19 @@ import pytest
 import schemathesis
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
+from schemathesis.core import NotSet
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from services.checker.domain.kinds import Kind
 from services.checker.probes import KINDS
 from tests.integration.gateway import rig
+from tests.integration.gateway.described import faults
 from tests.product import running_product
 from tests.servers import Database, Vhost
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -219,6 +225,67 @@ def fuzz(url: str, cookies: httpx.Cookies) -> Counter[tuple[str, int]]:
                 bodies = api[f"/{name}"]["POST"].as_strategy(generation_mode=mode)
                 search(bodies, lambda body, path=path, method=method: sender.post(path, body, method=method))  # type: ignore[misc]
     return sender.statuses
+
+
+SIGNING = ("/api/v1/session", "/api/v1/push/{token}", "/api/v1/push/{token}/{signal}")
+"""Not sent to: they would sign this client out, or run into the limits of attempts."""
+KNOWN = {"service_id": "watched", "contract_id": "fuzz"}
+
+
+def by_reference(url: str, cookies: httpx.Cookies) -> Counter[tuple[str, int]]:
+    """Send to every address of the published reference what it says, and what it does not say; every answer is as it says."""
+    statuses: Counter[tuple[str, int]] = Counter()
+    with httpx.Client(base_url=url, cookies=cookies, timeout=30) as http:
+        api = schemathesis.openapi.from_dict(http.get("/api/v1/openapi.json").json())
+
+        def send(case: Any) -> None:  # noqa: ANN401  # schemathesis' own
+            if isinstance(case.path_parameters, dict):
+                case.path_parameters |= {name: there for name, there in KNOWN.items() if name in case.path_parameters}
+            query = {name: value for name, value in (case.query or {}).items() if value is not None}
+            body: dict[str, Any] = {} if isinstance(case.body, NotSet) else {"content": json.dumps(case.body, default=repr).encode()}
+            headers = {"content-type": "application/json"} if body else {}
+            answer = http.request(case.method, case.formatted_path, params=query, headers=headers, **body)
+            statuses[f"{case.method} {case.operation.path}", answer.status_code] += 1
+            assert answer.status_code < 500, (case.formatted_path, query, case.body, answer.text)
+            media_type = answer.headers.get("content-type", "").partition(";")[0]
+            found = faults(
+                case.method, answer.url.path, answer.status_code, media_type, answer.json() if media_type.endswith("json") else None
+            )
+            assert not found, (answer.url, case.body, found)
+
+        operations = [one.ok() for one in api.get_all_operations() if isinstance(one, Ok)]
+        for mode in GenerationMode:
+            for one in (one for one in operations if one.path not in SIGNING and one.method != "delete"):
+                run = given(one.as_strategy(generation_mode=mode))(send)
+                with suppress(Unsatisfiable):  # nothing can be said to some addresses, and so nothing wrong
+                    settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))(run)()
+    return statuses
+
+
+async def test_every_address_of_the_reference_answers_as_it_says(database: Database, vhost: Vhost, redis_url: str, tmp_path: Path) -> None:
+    """Seen red with an answer's field that the reference does not name."""
+    async with running_product(database, vhost, redis_url, tmp_path) as product, product.signed_in() as client:
+        watched = {
+            "id": "watched",
+            "name": "Watched",
+            "kind": "tcp",
+            "endpoint_url": "tcp://127.0.0.1:1",
+            "check_interval": 1000,
+            "timeout": 500,
+        }
+        assert (await client.post("/api/v1/services", json=watched)).status_code == 201
+        promise = {"name": "Fuzz", "target": "99.9", "period": "rolling", "services": ["watched"]}
+
+        async def promised() -> bool:  # the aggregator hears of the service by its event
+            return (await client.put("/api/v1/sla/contracts/fuzz", json=promise)).status_code == 200
+
+        await until(promised, within_s=20, what="a contract")
+        statuses = await asyncio.to_thread(by_reference, str(client.base_url), client.cookies)
+        logs = "".join(one.log.read_text(encoding="utf-8") for one in product.replicas)
+    print(dict(sorted(statuses.items())))
+    assert "Traceback" not in logs, logs[logs.index("Traceback") - 500 :][:4000]
+    for answered in ("GET /api/v1/services/{service_id}/uptime/audit", "GET /api/v1/sla/contracts/{contract_id}/standing"):
+        assert statuses[answered, 200], answered
 
 
 async def test_no_body_finds_a_defect(

@@ -285,6 +285,26 @@ async def test_a_dry_run_changes_the_rules_and_nothing_else(
     assert await pool.fetchval("select count(*) from timeline_dirty") == 0
 
 
+@pytest.mark.parametrize(
+    ("regions", "states"),
+    [
+        (None, [("up", 0, 6)]),
+        (("us",), [("up", 0, 2), ("down", 2, 4), ("up", 4, 6)]),
+        (("eu", "us"), [("up", 0, 2), ("partial", 2, 4), ("up", 4, 6)]),
+        ((), [("up", 0, 2), ("down", 2, 4), ("up", 4, 6)]),
+    ],
+)
+async def test_a_dry_run_counts_regions_that_the_definition_does_not(
+    pool: Pool, regions: tuple[str, ...] | None, states: list[tuple[str, float, float]]
+) -> None:
+    """Seen red with the definition's regions kept, and with those of the query taken for no more than what is read."""
+    await learn(pool, definition(regions=("eu",)))
+    for region, seen in (("eu", "++++++"), ("us", "++--++"), ("asia", "++--++")):
+        await see(pool, seen, region=region)
+    await work(pool, 6)
+    assert plain((await dry_run(pool, 0, 6, {"regions": regions}, now=6)).would_be) == states
+
+
 async def test_a_dry_run_judges_slowness_anew_and_keeps_what_was_degraded_for_another_reason(pool: Pool) -> None:
     """Of two stretches that were slow one also broke an assertion, and of a third a status page said so.
 
