@@ -145,7 +145,12 @@ def about_the_past(pool: Pool, clock: Clock) -> Answers:
 
 
 def about_contracts(pool: Pool, clock: Clock) -> Answers:
-    """Return who answers what of SLA contracts. Reads are as of one moment."""
+    """Return who answers what of SLA contracts."""
+    return {**_reads_of_contracts(pool, clock), **_commands_of_contracts(pool, clock)}
+
+
+def _reads_of_contracts(pool: Pool, clock: Clock) -> Answers:
+    """Each as of one moment."""
 
     async def contracts(params: SlaContractsQuery) -> SlaContracts:
         async with reading(pool) as conn:
@@ -155,6 +160,22 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
         async with reading(pool) as conn:
             return await slas.read(conn, params.id)
 
+    async def excluded(params: SlaContractRef) -> SlaExclusions:
+        async with reading(pool) as conn:
+            return await slas.exclusions(conn, params.id)
+
+    async def standing(params: SlaContractRef) -> SlaStandings:
+        async with reading(pool) as conn:
+            return await slas.standing(conn, params.id, now=clock())
+
+    async def report(params: SlaReportQuery) -> SlaReport:
+        async with reading(pool) as conn:
+            return await slas.report(conn, params, now=clock())
+
+    return {SLA_LIST: contracts, SLA_READ: contract, SLA_EXCLUSIONS: excluded, SLA_STANDING: standing, SLA_REPORT: report}
+
+
+def _commands_of_contracts(pool: Pool, clock: Clock) -> Answers:
     async def put(params: SlaContractDraft) -> SlaContract:
         async with transaction(pool) as conn:
             return await slas.put(conn, params, now=clock())
@@ -172,26 +193,4 @@ def about_contracts(pool: Pool, clock: Clock) -> Answers:
         async with transaction(pool) as conn:
             return await slas.revoke_exclusion(conn, params, now=clock())
 
-    async def excluded(params: SlaContractRef) -> SlaExclusions:
-        async with reading(pool) as conn:
-            return await slas.exclusions(conn, params.id)
-
-    async def standing(params: SlaContractRef) -> SlaStandings:
-        async with reading(pool) as conn:
-            return await slas.standing(conn, params.id, now=clock())
-
-    async def report(params: SlaReportQuery) -> SlaReport:
-        async with reading(pool) as conn:
-            return await slas.report(conn, params, now=clock())
-
-    return {
-        SLA_LIST: contracts,
-        SLA_READ: contract,
-        SLA_PUT: put,
-        SLA_REMOVE: remove,
-        SLA_EXCLUDE: exclude,
-        SLA_EXCLUSIONS: excluded,
-        SLA_EXCLUSION_REVOKE: revoke,
-        SLA_STANDING: standing,
-        SLA_REPORT: report,
-    }
+    return {SLA_PUT: put, SLA_REMOVE: remove, SLA_EXCLUDE: exclude, SLA_EXCLUSION_REVOKE: revoke}
