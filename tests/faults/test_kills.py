@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -22,6 +22,7 @@ CHECKED = 200
 LOAD_S = float(os.environ.get("SLA_TEST_LOAD_S", "60"))
 DOWN_S = 2.0
 LEDGER = "test.ledger"
+EVENTS_LEDGER = "test.ledger.events"
 
 pytestmark = pytest.mark.faults
 
@@ -35,7 +36,7 @@ SQL_STORED_IDS = "select id from api_response_times"
 async def test_every_ledger_agrees_after_each_service_was_killed_under_load(
     database: Database, vhost: Vhost, redis_url: str, tmp_path: Path
 ) -> None:
-    """Stored = counted = accepted by the broker, per service; no slot twice; no dead letter.
+    """Stored = counted = accepted by the broker, per service; no slot twice; no event twice; no dead letter.
 
     Seen red with a consumer that acks before its handler has committed: what the killed aggregator had in hand was gone.
     """
@@ -43,7 +44,8 @@ async def test_every_ledger_agrees_after_each_service_was_killed_under_load(
         target = await stack.enter_async_context(running_target())
         product = await stack.enter_async_context(running_product(database, vhost, redis_url, tmp_path))
         ledger = await stack.enter_async_context(await aio_pika.connect(vhost.amqp_url))
-        queue = await _bind_ledger(ledger)
+        queue = await _bind_ledger(ledger, LEDGER, topology.CHECKS)
+        events = await _bind_ledger(ledger, EVENTS_LEDGER, topology.EVENTS)
         async with product.signed_in() as client:
             gate = asyncio.Semaphore(10)
             await asyncio.gather(*(_register(gate, client, f"load-{number}", target.url(f"load-{number}")) for number in range(CHECKED)))
@@ -58,6 +60,9 @@ async def test_every_ledger_agrees_after_each_service_was_killed_under_load(
         await until(lambda: _drained(product), within_s=60, what="every queue and outbox is empty")
         accepted, repeats = await _read_ledger(queue)
         await _compare(product, accepted)
+        told = await _read_events(events)
+        assert len(told) >= 2 * CHECKED, "registered and updated"
+        assert not [event_id for event_id, times in told.items() if times > 1], "events were sent again"
         print(f"accepted {sum(len(ids) for ids in accepted.values())} results of {len(accepted)} services, {repeats} delivered again")
 
 
@@ -66,11 +71,11 @@ async def _register(gate: asyncio.Semaphore, client: httpx.AsyncClient, name: st
         await register(client, name, url, check_interval=1000, timeout=900)
 
 
-async def _bind_ledger(connection: aio_pika.abc.AbstractConnection) -> aio_pika.abc.AbstractQueue:
-    """Copy everything that the broker accepts from checkers into a queue of the test's own."""
+async def _bind_ledger(connection: aio_pika.abc.AbstractConnection, name: str, exchange: str) -> aio_pika.abc.AbstractQueue:
+    """Copy everything that the broker accepts on an exchange into a queue of the test's own."""
     channel = await connection.channel()
-    queue = await channel.declare_queue(LEDGER, durable=True, arguments={"x-queue-type": "quorum"})
-    await queue.bind(topology.CHECKS, routing_key="#")
+    queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+    await queue.bind(exchange, routing_key="#")
     return queue
 
 
@@ -123,6 +128,14 @@ async def _read_ledger(queue: aio_pika.abc.AbstractQueue) -> tuple[dict[str, set
             repeats += result["id"] in accepted[result["service_id"]]
             accepted[result["service_id"]].add(result["id"])
     return accepted, repeats
+
+
+async def _read_events(queue: aio_pika.abc.AbstractQueue) -> Counter[str]:
+    """Return how often each event was sent, by its id."""
+    times: Counter[str] = Counter()
+    while (message := await queue.get(fail=False, no_ack=True, timeout=10)) is not None:
+        times[message.message_id or ""] += 1
+    return times
 
 
 async def _compare(product: Product, accepted: dict[str, set[str]]) -> None:

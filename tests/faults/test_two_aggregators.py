@@ -41,6 +41,7 @@ LEDGER = "test.ledger"
 WAITING = (
     "select (select count(*) from outbox) + (select count(*) from timeline_dirty) + (select count(*) from rollup_dirty)"
     " + (select count(*) from recheck)"
+    " + (select count(*) from api_call_logs where finalized_at is null and date < current_date - 1)"  # opened again by what came late
 )
 ROLLED_UP = "select done_until > now() - interval '3 minutes' from rollup_progress where resolution = 'minute'"
 
