@@ -44,6 +44,9 @@ def report(
     contract: Annotated[str, typer.Argument(help="The id of an SLA contract")],
     *,
     month: Annotated[str | None, typer.Option(help="The first of the window, as 2026-03; without it the last window that ended")] = None,
+    first_day: Annotated[
+        str | None, typer.Option(help="The same as a day, as 2026-03-15: a rolling window of the past may begin on any")
+    ] = None,
     form: Annotated[Form, typer.Option("--format", help="What to write")] = Form.PDF,
     language: Annotated[Language, typer.Option(help="Of PDF and HTML")] = Language.EN,
     rows: Annotated[Rows, typer.Option(help="Of CSV: a line per service, or per outage")] = Rows.SERVICES,
@@ -53,7 +56,8 @@ def report(
     if output is None and form is Form.PDF and sys.stdout.isatty():
         message = "a PDF is nothing for a terminal: say --output FILE"
         raise OpsError(message)
-    asked = {"format": form.value, "language": language.value, "rows": rows.value} | ({"month": month} if month else {})
+    asked = {"format": form.value, "language": language.value, "rows": rows.value}
+    asked |= {name: value for name, value in (("month", month), ("first_day", first_day)) if value}
     with spoken(), signed_in(load(RestSettings)) as rest:
         try:
             body = rest.fetch(f"/api/v1/sla/contracts/{quote(contract, safe='')}/report", asked)

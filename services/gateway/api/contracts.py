@@ -49,6 +49,8 @@ router = APIRouter(prefix="/api/v1/sla/contracts")
 
 KEBAB = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
 LONGEST_ID = 100
+FIRST_OF_ALL = date(2000, 1, 1)
+"""Nothing was watched before."""
 FURTHEST_ZONE = timedelta(hours=14)
 """Where a day begins first."""
 
@@ -215,12 +217,16 @@ async def read_report(  # noqa: PLR0917  # the question
     _who: Who,
     contract_id: ContractId,
     month: Annotated[str | None, Query(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$")] = None,
+    first_day: Annotated[date | None, Query(ge=FIRST_OF_ALL)] = None,
     format: Form = Form.JSON,  # noqa: A002  # the name in the address
     language: Annotated[Literal["ko", "en"] | None, Query()] = None,
     rows: Literal["services", "outages"] = "services",
 ) -> Response:
-    """Return the report of the window that begins with a month, or of the last one that ended, as data, page, PDF or table."""
-    query = SlaReportQuery(contract_id=contract_id, first_day=_first_day(month, parts.clock()))
+    """Return the report of the window that begins with a month or a day, or of the last one that ended, as data, page, PDF or table.
+
+    A quarter begins with its first month; a rolling window of the past may begin on any day.
+    """
+    query = SlaReportQuery(contract_id=contract_id, first_day=_first_day(month, first_day, parts.clock()))
     body = await kept(parts, SLA_REPORT, query, timeout_s=SLOW_S)
     if format is Form.JSON:
         return as_json(body)
@@ -235,16 +241,16 @@ async def read_report(  # noqa: PLR0917  # the question
     return _file(made, spoken)
 
 
-def _first_day(month: str | None, now: datetime) -> date | None:
-    """Return the first day of the month that is meant. Raises `ProblemError` 422 for one that has begun nowhere.
+def _first_day(month: str | None, day: date | None, now: datetime) -> date | None:
+    """Return the first day of the window that is meant. Raises `ProblemError` 422 for one that has begun nowhere, or is named twice.
 
     None where none is named: which window ended last follows from the contract's period and zone.
     """
-    if month is None:
-        return None
-    first = date.fromisoformat(f"{month}-01")
-    if first > (now.astimezone(UTC) + FURTHEST_ZONE).date():
-        raise wrong(field="month", reason="has not begun")
+    if month and day:
+        raise wrong(field="first_day", reason="is said by `month` already")
+    first = date.fromisoformat(f"{month}-01") if month else day
+    if first and first > (now.astimezone(UTC) + FURTHEST_ZONE).date():
+        raise wrong(field="month" if month else "first_day", reason="has not begun")
     return first
 
 

@@ -108,6 +108,8 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
         for method, path, body, field in bodies:
             problem = is_problem(await http.request(method, path, json=body), 422)
             assert field in {one["field"] for one in problem["errors"]}, (path, body, problem)
+        for asked_for in ({"first_day": "2126-01-01"}, {"first_day": "2026-02-30"}, {"month": "2026-03", "first_day": "2026-03-02"}):
+            assert is_problem(await http.get(REPORT, params=asked_for), 422)["errors"][0]["field"] == "first_day"
         for month in ("2026-13", "2126-01", "March", "2026-3"):
             assert is_problem(await http.get(REPORT, params={"month": month}), 422)["errors"][0]["field"] == "month"
         is_problem(await http.get(f"{SERVICE}/%00/timeline"), 404)
@@ -186,6 +188,8 @@ async def test_a_report_is_data_a_page_a_pdf_or_a_table_and_its_page_runs_nothin
         table = await http.get(REPORT, params={"month": "2026-03", "format": "csv", "rows": "outages"})
         assert table.headers["content-disposition"].startswith("attachment")
         assert len(table.text.splitlines()) == 6
+        assert (await http.get(REPORT, params={"first_day": "2026-03-15"})).status_code == 200
+        assert str(asked(others, "report")[-1].first_day) == "2026-03-15"
         spoken = await http.get(REPORT, params={"format": "html"}, headers={"accept-language": "ko-KR,ko;q=0.9"})
         assert '<html lang="ko">' in spoken.text
     assert asked(others, "report")[-1].first_day is None, "which window ended last is for the contract's owner to say"

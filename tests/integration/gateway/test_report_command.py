@@ -48,6 +48,8 @@ async def test_a_report_is_written_as_a_file_and_every_mistake_has_its_sentence(
     assert (table.code, len(table.out.splitlines())) == (0, 6), table
     page = await run(running.url, "gold", "--format", "html", "--language", "ko")
     assert (page.code, '<html lang="ko">' in page.out.decode()) == (0, True), page
+    day = await run(running.url, "gold", "--first-day", "2026-03-15", "--format", "csv")
+    assert (day.code, str(others.owners.past.asked[-1][1].first_day)) == (0, "2026-03-15"), day
     unknown = await run(running.url, "silver", "--format", "csv")
     assert (unknown.code, unknown.err) == (1, "sla-monitor: Not found: no such contract\n"), unknown
     wrong = await run(running.url, "gold", "--month", "March", "--format", "csv")
