@@ -22,7 +22,7 @@ select r.service_id, r.region
 SQL_ISOLATED = (
     "select checker, region, since from isolated_checker where recovered_at is null and since < $1::timestamptz - interval '3 seconds'"
 )
-# Whose newest outcome came from there: of another checker in that region nothing is known to be wrong. Served by region_state_heard and
+# Whose newest outcome came from there: of another checker in that region nothing is known to be wrong. Each is one look by
 # api_response_times_by_service.
 SQL_CUT_OFF = """
 select r.service_id, r.region
@@ -33,7 +33,6 @@ select r.service_id, r.region
    and isolated.checker = (select c.checker from api_response_times c
                             where c.service_id = r.service_id and c.scheduled_at = r.newest_at and c.region = r.region
                               and c.outcome <> 'unknown' and c.source = 'check' limit 1)
- order by r.service_id, r.region
  limit $5"""
 
 SQL_SEE_CHECKER = """

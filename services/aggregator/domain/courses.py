@@ -164,8 +164,8 @@ class _Walk:
 
     def _silent(self, at: int, rules: Rules) -> bool:
         """Say whether the gap is too long by the definition at its beginning and by that at its end: another interval makes no silence."""
-        longest = max(self._then.thresholds.silent_after, rules.thresholds.silent_after)
-        return at - self._slot > longest
+        last, then = self._slot, self._then
+        return then.thresholds.forgotten(last, at) and (rules is then or rules.thresholds.forgotten(last, at))
 
     def _pause(self, until: int) -> int | None:
         return pause_edge(self._rules, self._slot, until)

@@ -156,17 +156,19 @@ async def test_a_result_from_the_future_is_stored_and_tells_nothing(pool: Pool) 
     """The slot's own result counts once its time has come.
 
     Seen red with results believed whatever their slot: the service was operational for ever, and no result after it was news; and with
-    one id for both.
+    one id for both; and with those of unknown outcome taken for evidence.
     """
     await learn(pool, definition())
     await see(pool, "+++++")
-    ahead = results("+-+", start=at(6) + usecases.AHEAD)
+    ahead = results("+--", start=at(6) + usecases.AHEAD)
     folded = await fold(pool, batch(ahead), now=at(6))
     assert (folded.stored, folded.changed) == (3, 0)
     outcomes = await pool.fetch("select outcome, error_message is not null as why from api_response_times where scheduled_at > $1", at(10))
     assert [tuple(one) for one in outcomes] == [("healthy", False), ("unknown", True), ("unknown", True)], "up to five minutes are believed"
     assert await pool.fetchval("select sum(total_checks) from uptime_records") == 6
     assert (await fold(pool, batch(ahead[1:]), now=ahead[2].scheduled_at)).stored == 2
-    await see(pool, "--", first=200)
-    assert (await service_changes(pool))[-1].status is Status.MAJOR_OUTAGE
+    outage = (await service_changes(pool))[-1]
+    assert (outage.status, [one.id for one in outage.evidence.checks]) == (Status.MAJOR_OUTAGE, [one.id for one in ahead[1:]])
+    await see(pool, "++", first=200)
+    assert (await service_changes(pool))[-1].status is Status.OPERATIONAL
     assert await usecases.declare_silent(pool, settled_since=START, now=at(6000)) == 1

@@ -78,7 +78,11 @@ async def test_after_a_gap_that_nobody_declared_the_status_begins_from_unknown_a
 
 
 async def test_a_shorter_interval_is_given_its_own_time_before_silence_is_declared(pool: Pool) -> None:
-    """Seen red with silence counted from the newest result alone: every service that is asked for more often fell silent."""
+    """Another change of the definition gives it none.
+
+    Seen red with silence counted from the newest result alone (every service that is asked for more often fell silent), with what came
+    before judged by the new interval, and with time given by every change.
+    """
     await patient(pool)
     await see(pool, "--")
     await patient(pool, version=2, interval_ms=2000, slot=60)
@@ -90,6 +94,8 @@ async def test_a_shorter_interval_is_given_its_own_time_before_silence_is_declar
     assert (await last(pool)).status is MO, "what came before another interval still holds"
     assert (await told(pool, 63))[-3:] == "ddd"
     assert await silence(pool, 64.9) == 0
+    changes = {"check_interval": 2000, "updated_at": at(64), "description": "the same interval"}
+    await learn(pool, definition(version=3).model_copy(update=changes), now=at(64))
     assert await silence(pool, 65.1) == 1
     assert (await last(pool)).status is ND
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.aggregator.domain import verdict
@@ -284,15 +284,24 @@ def test_whether_a_service_is_available_does_not_depend_on_how_well_it_is(seen: 
 
 
 GAPS = Thresholds(failure=2, recovery=2, silent_after=2500)
-limits_with_gaps = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4), st.just(2500))
+limits_with_gaps = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4), st.sampled_from([2000, 2500]))
+restless = st.builds(
+    lambda past, tune, number: past + "..." + (tune * number)[:number],
+    st.text("+~-", max_size=6),
+    st.text("+~-", min_size=2, max_size=3),
+    st.integers(20, 60),
+)
+"""After a gap, outcomes that need not turn a region: what was before the gap may show for as long as they go on."""
 
 
-@given(st.text("+~-.", max_size=90), limits_with_gaps, st.randoms(use_true_random=False))
+@settings(max_examples=400)
+@example("--..." + "+-" * 12, GAPS, random.Random(1))  # the gap lies between base and window
+@given(st.one_of(st.text("+~-.", max_size=90), restless), limits_with_gaps, st.randoms(use_true_random=False))
 def test_however_outcomes_come_the_live_condition_is_how_the_timeline_ends(text: str, limits: Thresholds, chance: random.Random) -> None:
     """Nobody declares silence; each comes at most 23 outcomes late, some at once.
 
-    Seen red with gaps left out of `Standing.follow`, with none looked for between base and window, with gaps measured from the newest
-    outcome that arrived, and with `silent_after` itself taken for too long.
+    Seen red with gaps left out of `Standing.follow`, with none looked for between base and window or within the base, and with
+    `silent_after` itself taken for too long.
     """
     seen = drawn(text)
     arrivals = [seen[place] for place in sorted(range(len(seen)), key=lambda place: place + chance.uniform(0, verdict.WINDOW - 1))]
@@ -321,10 +330,17 @@ def test_however_outcomes_come_the_live_condition_is_how_the_timeline_ends(text:
 def test_what_lies_behind_a_gap_that_nobody_declared_is_forgotten(
     pattern: str, status: Status, since: int | None, first_failed: int | None, confirmed: int | None
 ) -> None:
-    """Seen red with gaps left out of `Standing.follow`; `since` and `confirmed`, with gaps left out of `_lost` and `_turned`."""
+    """Seen red with gaps left out of `Standing.follow`, and `since` with gaps left out of `_lost`."""
     region_ = observe(Region("eu"), drawn(pattern), GAPS)
     found = judge([region_], GAPS, check_interval=INTERVAL)
 
     slots = [None if one is None else one // INTERVAL for one in (found.since, found.first_failed, found.confirmed)]
     assert (found.status, slots) == (status, [since, first_failed, confirmed])
     assert found.unsure == (("eu",) if status is Status.NO_DATA else ())
+
+
+def test_an_outage_that_goes_on_after_a_gap_is_confirmed_anew() -> None:
+    """Also where one failure is enough, so that nothing is seen between both. Seen red with gaps left out of `_turned`."""
+    one = Thresholds(failure=1, recovery=1, silent_after=2500)
+    found = judge([observe(Region("eu"), drawn("+-...-"), one)], one, check_interval=INTERVAL)
+    assert (found.status, found.since, found.first_failed, found.confirmed) == (Status.MAJOR_OUTAGE, 5000, 5000, 5000)
