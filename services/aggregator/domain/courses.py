@@ -216,7 +216,7 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
     outcomes nothing follows, so that their timeline need not be computed again.
     """
     ordered = sorted(seen)
-    if not before.window or ordered[0].slot <= before.newest_slot:
+    if not before.window or ordered[0].slot <= before.newest_slot or (not calm and _forgot_early(before, thresholds)):
         return ordered[0].slot
     newest, present = before.newest_slot, None if calm else standing(before, thresholds)
     for one in ordered:
@@ -229,6 +229,14 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
                 return one.slot
             present = after
     return None
+
+
+def _forgot_early(region: Region, thresholds: Thresholds) -> bool:
+    """Say whether a region began from unknown where its slots have no gap: by a pause, or a silence that late outcomes filled since.
+
+    What was before may say something of what is now, and then only the timeline knows it.
+    """
+    return region.base == Standing() and 0 <= region.base_slot and not thresholds.forgotten(region.base_slot, region.window[0].slot)
 
 
 def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:

@@ -77,14 +77,28 @@ BY_HAND = {
     "down, off, on, and up at once": by_hand(
         (RULES, OFF, ON), (3.2, (0,), told("hfff")), (3.5, (1,), ()), (4.5, (2,), ()), (5.2, (), told("h", slot=5))
     ),
+    "up by what was late when it was off": by_hand(
+        (RULES, replace(RULES, since=BEGIN + 13 * INTERVAL_MS // 2, watched=False)),
+        (5.2, (0,), told("hfffh")),
+        (6.5, (1,), ()),
+        (6.8, (), told("h", slot=5)),
+        (7.2, (), told("h", slot=6)),
+    ),
+    "up by what was late when it was silent": by_hand(
+        (RULES,), (5.2, (0,), told("hfffh")), (7, (), ()), (7.2, (), told("h", slot=5)), (7.4, (), told("h", slot=6))
+    ),
     "silent, and off before anybody said so": by_hand((RULES, LATE_OFF), (1, (0,), told("h")), (13, (1,), told("hh", slot=1))),
 }
 
 
 @pytest.mark.parametrize("story", BY_HAND.values(), ids=BY_HAND)
 async def test_pauses(database: Database, story: Story) -> None:
-    """Seen red without forgetting at a pause, and with a timeline that goes on through a silence that nobody declared."""
+    """Timelines are computed after each step, so that each step has to say what it changes.
+
+    Seen red without forgetting at a pause, with a timeline that goes on through a silence that nobody declared, and with late outcomes
+    that make nothing of what was forgotten too early.
+    """
     async with replicas(database.url("aggregator")) as both:
-        await play(story, both, random.Random(0))
+        await play(story, both, random.Random(0), looks=range(len(story.steps)))
         wrong = await differences(both.pools[1], story.until(len(story.steps) - 1))
     assert not wrong, "\n".join(wrong)
