@@ -23,6 +23,8 @@ def canonical(value: Any) -> str:  # noqa: ANN401  # JSON
             return "{" + ",".join(members) + "}"
         case list() | tuple():
             return "[" + ",".join([canonical(one) for one in value]) + "]"
+        case None:
+            return "null"
         case float():
             return _number(value)
         case _:
