@@ -236,7 +236,7 @@ def _forgot_early(region: Region, thresholds: Thresholds) -> bool:
 
     What was before may say something of what is now, and then only the timeline knows it.
     """
-    return region.base == Standing() and 0 <= region.base_slot and not thresholds.forgotten(region.base_slot, region.window[0].slot)
+    return region.base == Standing() and region.base_slot >= 0 and not thresholds.forgotten(region.base_slot, region.window[0].slot)
 
 
 def _stretches(available: _Line, well: _Line, until: int) -> list[Stretch]:
