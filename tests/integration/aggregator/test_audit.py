@@ -482,7 +482,8 @@ async def test_few_wait_for_a_dry_run_and_none_for_ever(pool: Pool, monkeypatch:
     query = DryRunQuery(service_id="id-recognition", starts_at=START, ends_at=START + timedelta(hours=1))
     monkeypatch.setattr(audits, "dry_run", hanging)
     monkeypatch.setattr(answers, "DRY_RUN_S", 0.5)
-    ended = await asyncio.gather(*(run(query) for _ in range(6)), return_exceptions=True)
+    async with asyncio.timeout(10):
+        ended = await asyncio.gather(*(run(query) for _ in range(6)), return_exceptions=True)
     problems = [one.problem for one in ended if isinstance(one, Refused)]
     assert [one.status for one in problems] == [503] * 6
     assert sorted("shorter time" in one.detail for one in problems) == [False] * 2 + [True] * 4
