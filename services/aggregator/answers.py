@@ -39,6 +39,7 @@ from shared.contracts.history import (
     DryRun,
     DryRunQuery,
     Period,
+    RecordedExclusion,
     SlaContractDraft,
     SlaContractRef,
     SlaContracts,
@@ -52,7 +53,7 @@ from shared.contracts.history import (
     StatusHistory,
     Timeline,
 )
-from shared.contracts.sla import Correction, SlaContract, SlaExclusion
+from shared.contracts.sla import Correction, SlaContract
 from shared.database import Connection, Pool, transaction
 from shared.rpc import Refused
 
@@ -189,7 +190,7 @@ def _commands_of_contracts(pool: Pool, clock: Clock) -> Answers:
         async with transaction(pool) as conn:
             return await slas.exclude(conn, params, now=clock())
 
-    async def revoke(params: SlaExclusionRef) -> SlaExclusion:
+    async def revoke(params: SlaExclusionRef) -> RecordedExclusion:
         async with transaction(pool) as conn:
             return await slas.revoke_exclusion(conn, params, now=clock())
 

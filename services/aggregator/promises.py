@@ -16,6 +16,7 @@ from services.aggregator.domain.contracts import Terms
 from services.aggregator.domain.timeline import Span
 from services.aggregator.store import slot_of
 from shared.contracts.codes import SlaPeriod
+from shared.contracts.history import RecordedExclusion
 from shared.contracts.sla import SlaContract, SlaExclusion
 from shared.database import Connection, affected
 
@@ -119,6 +120,12 @@ def _exclusion(row: Record) -> SlaExclusion:
     return SlaExclusion(**fields)
 
 
+def _recorded(row: Record) -> RecordedExclusion:
+    fields = dict(row)
+    del fields["contract_id"]
+    return RecordedExclusion(**fields)
+
+
 def _promise(row: Record, exclusions: tuple[SlaExclusion, ...]) -> Promise:
     fields = dict(row)
     judged_until, removed_at = fields.pop("judged_until"), fields.pop("removed_at")
@@ -153,10 +160,10 @@ async def judged(conn: Connection, ends: Mapping[str, datetime]) -> None:
         await conn.execute(SQL_JUDGED, list(ends), list(ends.values()))
 
 
-async def find_exclusion(conn: Connection, exclusion_id: UUID) -> tuple[str, SlaExclusion] | None:
+async def find_exclusion(conn: Connection, exclusion_id: UUID) -> tuple[str, RecordedExclusion] | None:
     """Return an exclusion and the id of its contract."""
     row = await conn.fetchrow(SQL_EXCLUSION, exclusion_id)
-    return None if row is None else (row["contract_id"], _exclusion(row))
+    return None if row is None else (row["contract_id"], _recorded(row))
 
 
 async def exclude(conn: Connection, contract_id: str, one: SlaExclusion) -> None:
@@ -173,9 +180,9 @@ async def revoke_exclusion(conn: Connection, contract_id: str, exclusion_id: UUI
         await conn.execute(SQL_KEEP_VERSION, contract_id, now)
 
 
-async def every_exclusion(conn: Connection, contract_id: str) -> list[SlaExclusion]:
+async def every_exclusion(conn: Connection, contract_id: str) -> list[RecordedExclusion]:
     """Return the newest exclusions of a contract, newest first, revoked ones too."""
-    return [_exclusion(row) for row in await conn.fetch(SQL_EVERY_EXCLUSION, contract_id, LISTED)]
+    return [_recorded(row) for row in await conn.fetch(SQL_EVERY_EXCLUSION, contract_id, LISTED)]
 
 
 async def missing_services(conn: Connection, service_ids: Iterable[str]) -> set[str]:

@@ -16,6 +16,7 @@ from services.aggregator.promises import Promise
 from services.aggregator.store import moment, slot_of
 from shared.contracts.commands import FieldProblem, Problem
 from shared.contracts.history import (
+    RecordedExclusion,
     SlaContractDraft,
     SlaContracts,
     SlaContractsQuery,
@@ -108,7 +109,7 @@ async def exclude(conn: Connection, draft: SlaExclusionDraft, *, now: datetime) 
     return promise.contract
 
 
-async def revoke_exclusion(conn: Connection, ref: SlaExclusionRef, *, now: datetime) -> SlaExclusion:
+async def revoke_exclusion(conn: Connection, ref: SlaExclusionRef, *, now: datetime) -> RecordedExclusion:
     """Take an exclusion back: from now on it does not hold; what was published with it stays readable. Twice is once.
 
     Raises `Refused`: 404 for an unknown contract or an exclusion that is not its own, 422 for a reason that says nothing.

@@ -24,6 +24,7 @@ from shared.contracts.history import (
     MaintenanceQuery,
     Maintenances,
     Period,
+    RecordedExclusion,
     Series,
     SeriesQuery,
     SlaContractDraft,
@@ -42,7 +43,7 @@ from shared.contracts.history import (
 from shared.contracts.incidents import Incident
 from shared.contracts.maintenance import Maintenance
 from shared.contracts.services import Assertion, ServiceDefinition
-from shared.contracts.sla import Correction, SlaContract, SlaExclusion
+from shared.contracts.sla import Correction, SlaContract
 from shared.contracts.status import ServiceStatus, SystemStatus, UptimeDay
 
 Params = TypeVar("Params", bound=Contract)
@@ -300,7 +301,7 @@ SLA_PUT = Method(AGGREGATOR_RPC, "sla.put", SlaContractDraft, SlaContract)
 SLA_REMOVE = Method(AGGREGATOR_RPC, "sla.remove", SlaContractRef, Nothing)
 SLA_EXCLUDE = Method(AGGREGATOR_RPC, "sla.exclude", SlaExclusionDraft, SlaContract)
 SLA_EXCLUSIONS = Method(AGGREGATOR_RPC, "sla.exclusions", SlaContractRef, SlaExclusions)
-SLA_EXCLUSION_REVOKE = Method(AGGREGATOR_RPC, "sla.revoke_exclusion", SlaExclusionRef, SlaExclusion)
+SLA_EXCLUSION_REVOKE = Method(AGGREGATOR_RPC, "sla.revoke_exclusion", SlaExclusionRef, RecordedExclusion)
 SLA_STANDING = Method(AGGREGATOR_RPC, "sla.standing", SlaContractRef, SlaStandings)
 SLA_REPORT = Method(AGGREGATOR_RPC, "sla.report", SlaReportQuery, SlaReport)
 MAINTENANCE_LIST = Method(INCIDENTS_RPC, "maintenance.list", MaintenanceQuery, Maintenances)

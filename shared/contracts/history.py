@@ -207,10 +207,18 @@ class SlaExclusionRef(Contract):
     actor: str
 
 
+class RecordedExclusion(SlaExclusion):
+    """An exclusion, and who took it back, when and why; null: it holds."""
+
+    revoked_by: str | None = None
+    revoked_at: Timestamp | None = None
+    revoked_reason: str | None = None
+
+
 class SlaExclusions(Contract):
     """The exclusions of a contract, newest first, revoked ones too."""
 
-    exclusions: tuple[SlaExclusion, ...]
+    exclusions: tuple[RecordedExclusion, ...]
 
 
 class SlaContractsQuery(Contract):

@@ -19,9 +19,6 @@ class SlaExclusion(Contract):
     reason: str
     made_by: str
     made_at: Timestamp
-    revoked_by: str | None = None
-    revoked_at: Timestamp | None = None
-    revoked_reason: str | None = None
 
 
 class SlaContract(Contract):

@@ -27,6 +27,7 @@ from shared.contracts.history import (
     Audit,
     Corrections,
     DryRun,
+    RecordedExclusion,
     Series,
     SlaContracts,
     SlaExclusions,
@@ -38,7 +39,7 @@ from shared.contracts.history import (
 from shared.contracts.incidents import Incident, IncidentUpdate
 from shared.contracts.maintenance import Maintenance
 from shared.contracts.services import ServiceDefinition
-from shared.contracts.sla import Correction, SlaContract, SlaExclusion
+from shared.contracts.sla import Correction, SlaContract
 from shared.contracts.status import Evidence, SystemStatus, UptimeDay
 
 OWNED = frozenset({"version", "created_at", "updated_at"})
@@ -261,7 +262,7 @@ SHAPES: Mapping[tuple[str, str], Shape] = {
     ("DELETE", _CONTRACT): Shape(status=204),
     ("GET", f"{_CONTRACT}/exclusions"): Shape(SlaExclusions),
     ("POST", f"{_CONTRACT}/exclusions"): Shape(SlaContract, NewExclusion, 201, _AT.told(reason="Power cut at the customer")),
-    ("POST", f"{_CONTRACT}/exclusions/{{exclusion_id}}/revoke"): Shape(SlaExclusion, Revocation, example=_WHY),
+    ("POST", f"{_CONTRACT}/exclusions/{{exclusion_id}}/revoke"): Shape(RecordedExclusion, Revocation, example=_WHY),
     ("GET", f"{_CONTRACT}/standing"): Shape(SlaStandings),
     ("GET", f"{_CONTRACT}/report"): Shape(SlaReport, files=("text/html", "application/pdf", "text/csv")),
     ("GET", f"{_V1}/maintenances"): Shape(MaintenanceList),

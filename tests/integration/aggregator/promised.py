@@ -6,9 +6,17 @@ from uuid import UUID, uuid4
 
 from services.aggregator import alarms, slas
 from shared.contracts.codes import SlaPeriod
-from shared.contracts.history import SlaContractDraft, SlaExclusionDraft, SlaExclusionRef, SlaReport, SlaReportQuery, SlaStandings
+from shared.contracts.history import (
+    RecordedExclusion,
+    SlaContractDraft,
+    SlaExclusionDraft,
+    SlaExclusionRef,
+    SlaReport,
+    SlaReportQuery,
+    SlaStandings,
+)
 from shared.contracts.registry import decode
-from shared.contracts.sla import SlaBreachedV1, SlaBudgetExhaustedV1, SlaBurnRateV1, SlaContract, SlaExclusion, SlaStanding
+from shared.contracts.sla import SlaBreachedV1, SlaBudgetExhaustedV1, SlaBurnRateV1, SlaContract, SlaStanding
 from shared.database import Pool, transaction
 
 Stretch = tuple[str, datetime, datetime | None]
@@ -115,14 +123,14 @@ async def exclude(
 
 async def revoke(
     pool: Pool, exclusion: UUID, *, now: datetime, contract_id: str = "gold", reason: str = "a slip of the pen", actor: str = "lee"
-) -> SlaExclusion:
+) -> RecordedExclusion:
     """Take an exclusion back."""
     ref = SlaExclusionRef(contract_id=contract_id, id=exclusion, reason=reason, actor=actor)
     async with transaction(pool) as conn:
         return await slas.revoke_exclusion(conn, ref, now=now)
 
 
-async def exclusions(pool: Pool, contract_id: str = "gold") -> tuple[SlaExclusion, ...]:
+async def exclusions(pool: Pool, contract_id: str = "gold") -> tuple[RecordedExclusion, ...]:
     """Return the exclusions of a contract, revoked ones too."""
     async with pool.acquire() as conn:
         return (await slas.exclusions(conn, contract_id)).exclusions

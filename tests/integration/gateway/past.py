@@ -165,7 +165,7 @@ class Past:
 
     contracts: dict[str, SlaContract] = field(default_factory=dict)
     corrections: dict[UUID, Correction] = field(default_factory=dict)
-    revoked: list[SlaExclusion] = field(default_factory=list)
+    revoked: list[history.RecordedExclusion] = field(default_factory=list)
     maintenances: dict[UUID, Maintenance] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -251,16 +251,17 @@ class Past:
         return self.contracts[known.id]
 
     async def list_exclusions(self, ref: history.SlaContractRef) -> history.SlaExclusions:
-        return history.SlaExclusions(exclusions=(*self._known(ref.id).exclusions, *self.revoked))
+        held = (history.RecordedExclusion(**one.model_dump()) for one in self._known(ref.id).exclusions)
+        return history.SlaExclusions(exclusions=(*held, *self.revoked))
 
-    async def revoke_exclusion(self, ref: history.SlaExclusionRef) -> SlaExclusion:
+    async def revoke_exclusion(self, ref: history.SlaExclusionRef) -> history.RecordedExclusion:
         known = self._known(ref.contract_id)
         found = next((one for one in known.exclusions if one.id == ref.id), None)
         if found is None:
             raise Refused(ask.Problem(title="Not found", status=404, detail="no such exclusion"))
         self.contracts[known.id] = known.model_copy(update={"exclusions": tuple(one for one in known.exclusions if one is not found)})
         news = {"revoked_by": ref.actor, "revoked_at": MADE_AT, "revoked_reason": ref.reason}
-        self.revoked.append(found.model_copy(update=news))
+        self.revoked.append(history.RecordedExclusion(**found.model_dump() | news))
         return self.revoked[-1]
 
     async def standing(self, ref: history.SlaContractRef) -> history.SlaStandings:
