@@ -1,6 +1,7 @@
 """SLA contracts: what was promised, how it stands, what is not to count, and the report of a month."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -231,10 +232,10 @@ async def read_report(  # noqa: PLR0917  # the question
     if format is Form.JSON:
         return as_json(body)
     spoken = choose(query=language, cookie=request.cookies.get(LANGUAGE_COOKIE), accept=request.headers.get("accept-language", ""))
+    report = SlaReport.model_validate_json(body)
+    names = _names(parts, report.contract.services, spoken)
     try:
-        made = await parts.reports.make(
-            SlaReport.model_validate_json(body), form=format.value, language=spoken, rows=rows, names=_names(parts, spoken)
-        )
+        made = await parts.reports.make(report, form=format.value, language=spoken, rows=rows, names=names)
     except TooManyReports:
         detail = "Too many reports are being drawn at this moment. Try again in a few seconds."
         raise ProblemError(503, "Too many reports", detail, headers={"Retry-After": "5"}) from None
@@ -254,10 +255,11 @@ def _first_day(month: str | None, day: date | None, now: datetime) -> date | Non
     return first
 
 
-def _names(parts: Parts, language: str) -> dict[str, str]:
+def _names(parts: Parts, services: Iterable[str], language: str) -> dict[str, str]:
     """Return what services are called in a language; one that was removed is called by its id."""
-    services = parts.hub.model.facts.services.values()
-    return {one.id: (one.display_name_ko if language == "ko" else None) or one.display_name for one in services}
+    known = parts.hub.model.facts.services
+    found = [known[one] for one in services if one in known]
+    return {one.id: (one.display_name_ko if language == "ko" else None) or one.display_name for one in found}
 
 
 def _file(made: Made, language: str) -> Response:

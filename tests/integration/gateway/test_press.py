@@ -11,7 +11,7 @@ import pytest
 from services.gateway.cache import open_cache
 from services.gateway.web.reports.content import Content, content
 from services.gateway.web.reports.drawing import pdf
-from services.gateway.web.reports.press import open_press
+from services.gateway.web.reports.press import Press, open_press
 from tests.integration.gateway import past
 from tests.waiting import until
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 DIES = """
 import asyncio, os, signal
 from services.gateway.cache import open_cache
-from services.gateway.web.reports.press import open_press
+from services.gateway.web.reports.press import Press, open_press
 from tests.integration.gateway.test_press import told
 
 async def main():
@@ -43,8 +43,8 @@ def children(of: int) -> set[int]:
     return {int(one) for one in Path(f"/proc/{of}/task/{of}/children").read_text(encoding="utf-8").split()}
 
 
-async def test_a_report_is_drawn_beside_and_kept(redis_url: str) -> None:
-    """Seen red without `put`, and with a press that draws in a thread: nobody is killed then."""
+async def test_a_report_is_drawn_beside_and_kept(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen red without `put`, with a press that draws in a thread, and with one that does not replace a process that was killed."""
     async with open_cache(redis_url, name="test") as cache:
         before = children(os.getpid())
         async with open_press(cache) as press:
@@ -52,9 +52,11 @@ async def test_a_report_is_drawn_beside_and_kept(redis_url: str) -> None:
             assert drawn == pdf(told()), "the same file, whoever draws it"
             mine = _workers(before)
             assert mine
+            with monkeypatch.context() as patch:
+                patch.delattr(Press, "_draw")
+                assert await press.pdf(told()) == drawn, "kept"
             for one in mine:
                 os.kill(one, signal.SIGKILL)
-            assert await press.pdf(told()) == drawn, "kept"
             other = content(past.report(), language="ko", names={}, most_rows=1000)
             assert await press.pdf(other) == pdf(other), "by another process"
         assert not _workers(before), "the press is gone"
