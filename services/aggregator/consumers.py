@@ -133,8 +133,7 @@ def subscribe_events(wiring: Wiring) -> None:
         wiring.told()
 
     async def on_checker(event: Event[Any]) -> None:
-        async with transaction(pool) as conn:
-            await followups.hear_checker(conn, event.data)
+        await followups.hear_checker(pool, event.data)
 
     subscribe(
         wiring.consumer,

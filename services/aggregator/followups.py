@@ -22,9 +22,10 @@ async def hear_maintenance(conn: Connection, event_id: str, window: Maintenance)
         await circumstances.save_window(conn, window)
 
 
-async def hear_checker(conn: Connection, told: CheckerIsolatedV1 | CheckerRecoveredV1) -> None:
+async def hear_checker(pool: Pool, told: CheckerIsolatedV1 | CheckerRecoveredV1) -> None:
     """Note whether a checker is isolated. What it saw last is silent from the next look for silence on: `usecases.declare_silent`."""
-    await silence.see_checker(conn, told)
+    async with transaction(pool) as conn:
+        await silence.see_checker(conn, told)
 
 
 async def recheck(pool: Pool, *, now: datetime, flapping: Flapping = USUAL) -> int:

@@ -44,8 +44,7 @@ def recovered(since: float, *, checker: str = "checker-1", region: str = "eu") -
 
 async def hear(pool: Pool, *events: CheckerIsolatedV1 | CheckerRecoveredV1) -> None:
     for one in events:
-        async with transaction(pool) as conn:
-            await followups.hear_checker(conn, one)
+        await followups.hear_checker(pool, one)
 
 
 def by(checker: str, found: list[CheckResult]) -> Event[CheckBatchV1]:
