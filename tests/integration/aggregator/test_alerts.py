@@ -304,6 +304,16 @@ async def test_services_that_stand_on_each_other_change_at_once_and_nobody_waits
     assert all(one != other for one, other in pairwise(facts)), "one event for each change"
 
 
+async def test_switching_off_and_on_is_no_restlessness(pool: Pool) -> None:
+    """Seen red with pauses among the changes that are counted."""
+    for version in range(1, 20):
+        await learn(pool, definition(version=version, is_active=version % 2 == 1), now=at(version))
+    await see(pool, "++", first=20)
+    found = await service_changes(pool)
+    assert [one.status for one in found[-3:]] == [E, ND, O]
+    assert not any(one.flapping for one in found)
+
+
 async def test_flapping_is_said_once_and_over_when_it_calmed_down(pool: Pool) -> None:
     """Seen red with changes counted by version, with the age of changes not looked at, and without the look at who calmed down."""
     limits = Flapping(changes=4, window=timedelta(milliseconds=2000 * 40))

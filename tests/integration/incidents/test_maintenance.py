@@ -112,13 +112,15 @@ async def test_what_began_and_ended_while_nobody_looked_is_caught_up_in_order(kn
 
 
 async def test_the_same_draft_at_once_announces_once(known: Pool) -> None:
-    """Seen red without `on conflict do nothing`."""
+    """Also when it is asked again after it ended. Seen red without `on conflict do nothing`, and with what is known not looked for."""
     written = await draft(known)
 
     found = await asyncio.gather(*(schedule(known, written) for _ in range(4)))
 
     assert len({one.version for one in found}) == 1
     assert await told(known) == LIFE[:1]
+    late = written.model_copy(update={"starts_at": written.starts_at - 3 * HOUR, "ends_at": written.ends_at - 3 * HOUR})
+    assert (await schedule(known, late)).starts_at == found[0].starts_at
 
 
 async def test_a_window_is_changed_ended_early_or_cancelled(known: Pool) -> None:
