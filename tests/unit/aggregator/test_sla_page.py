@@ -25,6 +25,7 @@ from services.aggregator.domain.accounting import (
     threshold,
 )
 from services.aggregator.domain.calendar import DAY_MS, Window, day_of, days, month_window
+from services.aggregator.domain.day import day_status, uptime_percentage
 from services.aggregator.domain.timeline import Interval, Span, State, filled, pieces
 
 PAGE = Path(__file__).parents[3] / "docs" / "sla.md"
@@ -87,6 +88,15 @@ def test_the_minutes_of_a_month(row: list[str]) -> None:
     assert len(days(window, ZoneInfo(zone))) == (31 if number in {3, 10} else 28)
     assert day_of(window.start, ZoneInfo(zone)) == date(year, number, 1)
     assert day_of(window.end, ZoneInfo(zone)) - timedelta(days=1) == days(window, ZoneInfo(zone))[-1]
+
+
+@pytest.mark.parametrize("row", rows("days"))
+def test_the_status_of_a_day(row: list[str]) -> None:
+    """Seen red with percentages that are rounded, and with each bound not among what it bounds."""
+    total, failed, uptime, status = row
+    good = int(total) - int(failed)
+    assert str(uptime_percentage(good, int(total)) or "none").lower() == uptime
+    assert day_status(good, int(total)).value == status
 
 
 @pytest.mark.parametrize("row", rows("budgets"))
