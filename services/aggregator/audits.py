@@ -48,7 +48,7 @@ SETTLED_AFTER = timedelta(seconds=10)
 async def read_timeline(conn: Connection, period: Period, *, now: datetime) -> Timeline:
     """Return a service's states over a time up to now, corrections laid over, maintenance beside. Raises `Refused`: 404, 422."""
     window = await _window(conn, period.service_id, period.starts_at, period.ends_at, now=now, longest=LONGEST)
-    ground = (await _grounds(conn, [period.service_id], window))[period.service_id]
+    ground = (await _grounds(conn, [period.service_id], window, most=MOST_INTERVALS))[period.service_id]
     known = ground.facts
     told = _maintained(_told(corrected(known.measured, known.corrections, window), ground.measured), known.maintenances)
     if period.ends_at >= now and told and told[-1].correction is None and told[-1].state is not State.INACTIVE:
@@ -65,7 +65,7 @@ async def audit(conn: Connection, query: AuditQuery, *, now: datetime) -> Audit:
     """
     window = await _window(conn, query.service_id, query.starts_at, query.ends_at, now=now, longest=LONGEST, as_of=query.as_of)
     promise, of = await _promise(conn, query), [query.service_id]
-    ground = (await _grounds(conn, of, window, as_of=query.as_of))[query.service_id]
+    ground = (await _grounds(conn, of, window, most=MOST_INTERVALS, as_of=query.as_of))[query.service_id]
     checks = (await facts.checks(conn, of, window))[query.service_id] if query.as_of is None else None
     settled = query.as_of is not None or await facts.settled(conn, of, until=window.end, now=now)
     return _audited(query, ground, promise, checks, settled=settled, now=now)
@@ -153,10 +153,8 @@ async def dry_run(conn: Connection, query: DryRunQuery, *, now: datetime) -> Dry
     if len(stages) > MOST_INTERVALS:
         raise _not_valid(field="ends_at", reason=f"there would be more than {MOST_INTERVALS} intervals: ask for a shorter time")
     would_be = grounds.whole(rows(stages), window)
-    ground = (await _grounds(conn, [query.service_id], window))[query.service_id]
+    ground = (await _grounds(conn, [query.service_id], window, most=MOST_INTERVALS))[query.service_id]
     known = replace(ground.facts, corrections=())
-    if len(would_be) > MOST_INTERVALS:
-        raise _too_many(MOST_INTERVALS)
     return DryRun(
         service_id=query.service_id,
         would_be=tuple(_intervals(would_be)),
@@ -249,7 +247,7 @@ async def _promise(conn: Connection, query: AuditQuery) -> Promise | None:
 
 
 async def _grounds(
-    conn: Connection, services: Sequence[str], window: Window, *, as_of: datetime | None = None, most: int = MOST_INTERVALS
+    conn: Connection, services: Sequence[str], window: Window, *, most: int, as_of: datetime | None = None
 ) -> dict[str, Ground]:
     """Return what is known of services over a time. Raises `Refused` (422) for too much in one answer."""
     try:
