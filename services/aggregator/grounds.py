@@ -8,9 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from asyncpg import Record
-
-from services.aggregator import corrections, facts
+from services.aggregator import corrections, timelines
 from services.aggregator.domain import timeline
 from services.aggregator.domain.amending import Row
 from services.aggregator.domain.calendar import Window
@@ -90,7 +88,7 @@ async def load(
         raise TooManyIntervals
     measured: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        measured[row["service_id"]].append(_row(row))
+        measured[row["service_id"]].append(timelines.row_of(row))
     corrected: dict[str, list[Correction]] = defaultdict(list)
     for one in await corrections.over(conn, services, window.start, window.end, as_of=as_of):
         corrected[one.service_id].append(one)
@@ -113,9 +111,3 @@ def whole(found: Iterable[Row], window: Window) -> list[Row]:
         told.append(one if (start, end) == (one.start, one.end) else replace(one, start=start, end=end))
         at = end
     return [*told, Row(at, window.end, State.INACTIVE)] if at < window.end else told
-
-
-def _row(one: Record) -> Row:
-    ended = one["ended_at"]
-    regions = (tuple(one["regions_down"]), tuple(one["regions_degraded"]))
-    return Row(slot_of(one["started_at"]), None if ended is None else slot_of(ended), facts.STATES[one["state"]], *regions)

@@ -78,15 +78,6 @@ select started_at, ended_at, state, regions_down, regions_degraded, known_from f
 SQL_DISBELIEVE = """
 update timeline set known_until = $3 where service_id = $1 and known_until is null and started_at = any($2::timestamptz[])"""
 WRITTEN = ("service_id", "state", "started_at", "ended_at", "regions_down", "regions_degraded", "known_from")
-SQL_READ = """
-select started_at, ended_at, state, regions_down, regions_degraded from timeline
- where service_id = $1 and started_at < $3 and (ended_at is null or ended_at > $2) and known_until is null
- order by started_at limit $4"""
-SQL_READ_THEN = """
-select started_at, ended_at, state, regions_down, regions_degraded from timeline
- where service_id = $1 and started_at < $3 and (ended_at is null or ended_at > $2)
-   and known_from <= $5 and (known_until is null or known_until > $5)
- order by started_at limit $4"""
 
 
 async def mark(conn: Connection, from_slots: Mapping[str, int]) -> None:
@@ -208,7 +199,7 @@ async def thin_checkpoints(conn: Connection, service_id: str, *, now_ms: int, fl
 async def believed(conn: Connection, service_id: str, *, since: int) -> tuple[list[Row], datetime | None]:
     """Return the present rows that end at a slot or later, and the newest moment at which one of them became known."""
     found = await conn.fetch(SQL_BELIEVED, service_id, moment(since))
-    return [_row(one) for one in found], max((one["known_from"] for one in found), default=None)
+    return [row_of(one) for one in found], max((one["known_from"] for one in found), default=None)
 
 
 async def publish(conn: Connection, service_id: str, gone: Sequence[Row], new: Sequence[Row], *, now: datetime) -> None:
@@ -241,14 +232,8 @@ async def _reopen_days(conn: Connection, service_id: str, gone: Sequence[Row], n
         await rollups.reopen(conn, service_id, moment(start), moment(end))
 
 
-async def read(conn: Connection, service_id: str, start: int, end: int, *, limit: int, as_of: datetime | None = None) -> list[Row]:
-    """Return the rows that touch a time, oldest first, `limit` at most: those believed now, or those believed `as_of` a moment."""
-    period = (service_id, moment(start), moment(end), limit)
-    found = await (conn.fetch(SQL_READ, *period) if as_of is None else conn.fetch(SQL_READ_THEN, *period, as_of))
-    return [_row(one) for one in found]
-
-
-def _row(one: Any) -> Row:  # noqa: ANN401  # asyncpg's Record
+def row_of(one: Any) -> Row:  # noqa: ANN401  # asyncpg's Record
+    """Return what was read of the table."""
     ended = one["ended_at"]
     return Row(
         slot_of(one["started_at"]),

@@ -95,6 +95,4 @@ def test_no_read_of_history_is_forgotten() -> None:
 def _is(path: str, route: str) -> bool:
     """Say whether an address is of a route; what is in braces is any one part."""
     parts, wanted = path.split("/"), route.split("/")
-    return len(parts) == len(wanted) and all(
-        given == want or (want.startswith("{") and given != "exclusions") for given, want in zip(parts, wanted, strict=True)
-    )
+    return len(parts) == len(wanted) and all(given == want or want.startswith("{") for given, want in zip(parts, wanted, strict=True))
