@@ -1,7 +1,9 @@
 """The whole aggregator, on a real database, agrees with the reference (tests/reference) on what arrives in any order, twice and late.
 
 Seen red with confirmations counted in days or rollups, with repeats counted, with timelines not marked by the fold, with late minutes not
-marked, with bins not added up, with a turn one failure too late, and with a turn dated to the check that confirmed it.
+marked, with bins not added up, with a turn one failure too late, with a turn dated to the check that confirmed it, with gaps ignored, with
+the other share of partial outages, with days of 24 hours where the clocks change, with corrections in reverse, with a correction that was
+taken back since left out of what was published before, with bins of a day counted once each, and with days without a record never down.
 """
 
 import os
