@@ -129,6 +129,33 @@ async def test_days_of_being_off_are_made_up_for_and_are_no_data(pool: Pool) -> 
     assert [one.status for one in uptime.days] == [Status.MAJOR_OUTAGE, *[Status.NO_DATA] * 5]
 
 
+async def test_a_day_of_being_off_is_unknown_time_and_no_outage(pool: Pool) -> None:
+    """Nothing ran from an outage in the evening to the morning after the next day: by results, the timeline and the days' job.
+
+    Seen red with an outage that goes on until the next result.
+    """
+    day = timedelta(days=1)
+    await learn(pool, definition(created_at=MIDNIGHT), now=MIDNIGHT)
+    await learn(pool, definition("paused", is_active=False, created_at=MIDNIGHT), now=MIDNIGHT)
+    evening, back = MIDNIGHT + timedelta(hours=20), MIDNIGHT + 2 * day + timedelta(hours=4)
+    await fold(pool, "++--", evening, now=evening + timedelta(seconds=9))
+    await fold(pool, "+" * 5, back, now=back + timedelta(seconds=11))
+    now = back + timedelta(hours=1)
+    while await replays.work(pool, clock=lambda: now):
+        pass
+    for _ in range(2):
+        await work(pool, now)
+
+    found = (await read(pool, now, 3)).days
+    assert [one.status for one in found] == [Status.MAJOR_OUTAGE, Status.NO_DATA, Status.OPERATIONAL]
+    assert found[1].total_downtime_minutes == found[2].total_downtime_minutes == 0
+    assert 0 < found[0].total_downtime_minutes < 1
+    over = "select state from timeline where service_id = $1 and known_until is null and started_at <= $2 and ended_at >= $3"
+    assert [row["state"] for row in await pool.fetch(over, ID, MIDNIGHT + day, MIDNIGHT + 2 * day)] == ["unknown"]
+    rows = await pool.fetch("select status from uptime_records where service_id = 'paused' order by date")
+    assert [row["status"] for row in rows] == ["e", "e"]
+
+
 async def test_what_comes_late_opens_a_closed_day_and_it_is_closed_again(pool: Pool) -> None:
     """Seen red without `finalized_at = null` where either table is saved, and without reopening where days are rolled up again."""
     await learn(pool, definition(created_at=MIDNIGHT - timedelta(days=1)))
