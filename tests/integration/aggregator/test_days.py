@@ -207,13 +207,14 @@ async def test_a_day_in_a_pause_is_empty_however_late_the_pause_is_learned(pool:
 
 
 async def test_corrections_change_the_downtime_of_closed_days(pool: Pool) -> None:
+    """And today, which has no check yet, is down so far. Seen red with no downtime for a day without a record."""
     await learn(pool, definition(created_at=MIDNIGHT - timedelta(days=1)))
     await fold(pool, "++", MIDNIGHT, now=MIDNIGHT)
     hour = timedelta(hours=1)
     await down(pool, MIDNIGHT + 22 * hour, None)
     later = MIDNIGHT + timedelta(days=3, hours=3)
     await work(pool, later)
-    assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 1440, 1440, 0]
+    assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 1440, 1440, 180]
 
     insert = (
         "insert into correction (id, service_id, starts_at, ends_at, state, reason, made_by) values ($1, $2, $3, $4, $5, 'seen', 'kim')"
@@ -224,7 +225,7 @@ async def test_corrections_change_the_downtime_of_closed_days(pool: Pool) -> Non
         await rollups.reopen(conn, ID, MIDNIGHT, MIDNIGHT + 47 * hour)
     await work(pool, later)
 
-    assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 60, 1440, 0]
+    assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 60, 1440, 180]
 
 
 async def test_an_open_day_has_the_downtime_so_far_that_it_would_be_closed_with(pool: Pool) -> None:
