@@ -50,7 +50,7 @@ class Audit(Contract):
     maintenances: tuple[Maintenance, ...]
     exclusions: tuple[SlaExclusion, ...]
     uptime_percentage: float | None
-    checks_percentage: float | None = Field(description="By checks; null too `as_of` a moment, as are the counts: they have no second time")
+    checks_percentage: float | None = Field(description="By checks, as they were measured; null too `as_of` a moment, as the counts are")
     total_checks: int | None
     successful_checks: int | None
     failed_checks: int | None

@@ -53,7 +53,7 @@ class SlaStanding(Contract):
 
     service_id: str
     uptime_percentage: float | None = Field(description="By time")
-    checks_percentage: float | None = Field(description="By checks")
+    checks_percentage: float | None = Field(description="By checks, as they were measured, also in time that is left out or corrected")
     counted_minutes: float
     downtime_minutes: float
     maintenance_minutes: float

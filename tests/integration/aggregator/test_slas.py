@@ -139,9 +139,11 @@ async def put_up(pool: Pool, zone: str) -> None:
 
 
 async def test_exclusions_maintenance_and_corrections_move_a_present_standing(pool: Pool) -> None:
-    """Seen red with each of the three not laid over the timeline."""
+    """By time; by checks it stays what was measured. Seen red with each of the three not laid over the timeline."""
     start = MARCH + DAY
     await outage(pool, "api", BEGAN, start, start + HOUR)
+    await checked(pool, "api", start, start + HOUR, ok=False)
+    await checked(pool, "api", start + HOUR, start + 2 * HOUR)
     await put(pool, contract(), now=MARCH)
     downtimes = [(await only(pool, now=NOON)).downtime_minutes]
     await exclude(pool, start, start + 10 * MINUTE, now=NOON)
@@ -152,7 +154,7 @@ async def test_exclusions_maintenance_and_corrections_move_a_present_standing(po
     await correct(pool, "api", start + 20 * MINUTE, start + 50 * MINUTE, "up", made_at=NOON)
     found = await only(pool, now=NOON)
     assert [*downtimes, found.downtime_minutes] == [60, 50, 40, 10]
-    assert (found.excluded_minutes, found.maintenance_minutes) == (10, 10)
+    assert (found.excluded_minutes, found.maintenance_minutes, found.checks_percentage) == (10, 10, 50.0)
 
 
 async def test_the_worst_service_tells_the_contract(pool: Pool) -> None:
