@@ -112,11 +112,6 @@ def self_signed(*names: str) -> Certificate:
     return _write(written, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def client_context() -> ssl.SSLContext:
-    """Return what a TLS client runs with that trusts the trusted authority alone."""
-    return ssl.create_default_context(cafile=str(authority().file))
-
-
 @cache
 def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="sla-certificates-"))

@@ -15,7 +15,6 @@ from services.aggregator.domain.timeline import Piece, State
 
 FORMULA_VERSION = 1
 """Goes up when any number computed from the same facts would come out differently."""
-PARTIAL_SHARES = (Fraction(0), Fraction(3, 10), Fraction(1, 2), Fraction(1))
 PLACES = Decimal("0.0001")
 
 

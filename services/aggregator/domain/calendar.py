@@ -86,11 +86,6 @@ def days(window: Window, zone: ZoneInfo) -> list[date]:
     return [first + timedelta(days=step) for step in range((last - first).days + 1)]
 
 
-def month_window(year: int, month: int, zone: ZoneInfo) -> Window:
-    """Return a calendar month."""
-    return Window(day_start(date(year, month, 1), zone), day_start(_months_later(date(year, month, 1), 1), zone))
-
-
 def window_at(period: Period, at_ms: int, zone: ZoneInfo, *, rolling_days: int = 30) -> Window:
     """Return the window that a moment is counted in: its month or quarter, or the `rolling_days` times 24 hours that end with it."""
     if period is Period.ROLLING:

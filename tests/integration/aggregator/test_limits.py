@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from services.aggregator import audits, grounds
-from services.aggregator.domain.calendar import month_window
+from services.aggregator.domain.calendar import Window, day_start
 from services.aggregator.domain.timeline import State
 from shared.contracts.history import AuditQuery, Period, SlaReportQuery
 from shared.database import Pool
@@ -58,7 +58,7 @@ async def test_a_report_counts_the_intervals_of_all_its_services(pool: Pool, mon
 async def test_what_is_read_for_one_service_is_what_is_read_for_many(pool: Pool) -> None:
     """Seen red with a look-up of rows that does not ask for the service."""
     await flapping(pool, "api", "web")
-    window = month_window(2026, 3, ZoneInfo("UTC"))
+    window = Window(*(day_start(date(2026, month, 1), ZoneInfo("UTC")) for month in (3, 4)))
     async with pool.acquire() as conn:
         many = await grounds.load(conn, ["web", "api", "gone"], window, limit=100)
         alone = {one: (await grounds.load(conn, [one], window, limit=100))[one] for one in many}

@@ -8,7 +8,8 @@ import pytest
 
 from services.aggregator import slas
 from services.aggregator.consumers import watch_contracts
-from services.aggregator.domain.calendar import month_window
+from services.aggregator.domain.calendar import window_at
+from services.aggregator.store import slot_of
 from shared.contracts.codes import SlaPeriod
 from shared.contracts.commands import SLA_EXCLUDE, SLA_LIST, SLA_PUT, SLA_REMOVE, SLA_REPORT, SLA_STANDING
 from shared.contracts.history import SlaContractDraft, SlaContractRef, SlaContractsQuery, SlaExclusionDraft, SlaReportQuery
@@ -124,7 +125,7 @@ async def test_a_budget_is_what_the_page_says(pool: Pool) -> None:
 async def test_a_month_of_a_clock_change_has_its_own_minutes(pool: Pool, zone: str, minutes: int) -> None:
     """Seen red with months of UTC. The last minute of the local month is down, and one minute later none of it counts."""
     await put_up(pool, zone)
-    window = month_window(2026, 3, ZoneInfo(zone))
+    window = window_at(SlaPeriod.MONTH, slot_of(NOON), ZoneInfo(zone))
     end = datetime.fromtimestamp(window.end / 1000, UTC)
     await outage(pool, "api", BEGAN, end - MINUTE, end + MINUTE)
     assert (await only(pool, now=end - timedelta(milliseconds=1))).downtime_minutes == pytest.approx(1, abs=0.001)

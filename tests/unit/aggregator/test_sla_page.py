@@ -24,7 +24,7 @@ from services.aggregator.domain.accounting import (
     burning,
     threshold,
 )
-from services.aggregator.domain.calendar import DAY_MS, Window, day_of, days, month_window
+from services.aggregator.domain.calendar import DAY_MS, Period, Window, day_of, day_start, days, window_at
 from services.aggregator.domain.day import day_status, uptime_percentage
 from services.aggregator.domain.timeline import Interval, Span, State, filled, pieces
 
@@ -83,7 +83,7 @@ def test_maintenance_and_unknown_in_and_out(row: list[str]) -> None:
 def test_the_minutes_of_a_month(row: list[str]) -> None:
     month, zone, length = row
     year, number = (int(part) for part in month.split("-"))
-    window = month_window(year, number, ZoneInfo(zone))
+    window = window_at(Period.MONTH, day_start(date(year, number, 15), ZoneInfo(zone)), ZoneInfo(zone))
     assert minutes(window.length) == int(length)
     assert len(days(window, ZoneInfo(zone))) == (31 if number in {3, 10} else 28)
     assert day_of(window.start, ZoneInfo(zone)) == date(year, number, 1)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from services.aggregator.domain.accounting import (
     BURN_RULES,
-    PARTIAL_SHARES,
     Account,
     Accounting,
     account,
@@ -47,6 +46,7 @@ SPANS = st.lists(
 CORRECTIONS = st.lists(st.tuples(st.integers(0, END), st.integers(0, END), st.sampled_from(list(State))), max_size=5).map(
     lambda given_: [Correction(min(a, b), max(a, b), state, f"c{n}", n) for n, (a, b, state) in enumerate(given_)]
 )
+PARTIAL_SHARES = (Fraction(0), Fraction(3, 10), Fraction(1, 2), Fraction(1))
 ACCOUNTINGS = st.builds(
     Accounting, partial_share=st.sampled_from(PARTIAL_SHARES), count_maintenance=st.booleans(), count_unknown=st.booleans()
 )
