@@ -5,10 +5,11 @@ transaction of the change, and judged soon after in another: dependents are othe
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from services.aggregator import dependencies
 from services.aggregator.domain.muting import Circumstances
 from services.aggregator.store import Service
 from shared.contracts.codes import MaintenanceStatus
@@ -19,8 +20,6 @@ SQL_IN_PROGRESS = """
 select id, services from maintenance_window
  where status = 'in_progress' and services && $1::text[] order by starts_at desc, id desc"""
 
-SQL_DOWN = "select service_id from status_interval where ended_at is null and status = 'mo' and service_id = any($1::text[])"
-
 SQL_CHANGES = """
 select i.service_id, count(*) as number
   from status_interval i join status_interval before on before.service_id = i.service_id and before.version = i.version - 1
@@ -30,11 +29,11 @@ select i.service_id, count(*) as number
 
 SQL_FLAPPING = "select service_id from status_interval where ended_at is null and flapping"
 
-SQL_ASK_DEPENDENTS = "insert into recheck (service_id) select id from service where depends_on && $1::text[] order by id"
 SQL_ASK = "insert into recheck (service_id) select unnest($1::text[])"
 SQL_CLAIM = """
 delete from recheck
- where number in (select number from recheck order by number limit $1 for update skip locked) returning service_id"""
+ where number in (select number from recheck where due_at <= $2 order by due_at, number limit $1 for update skip locked)
+returning service_id"""
 SQL_ASK_WHOLE = "insert into recheck_whole default values"
 SQL_CLAIM_WHOLE = "delete from recheck_whole where number in (select number from recheck_whole for update skip locked)"
 
@@ -56,35 +55,44 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Services that are judged now, and what of that matters: those that are down, that turn, and that were said to be flapping."""
+    """Services that are judged now, and what of that matters: those that are down, that turn, and that were said to be flapping.
+
+    `untold`: those not well that nobody was alerted of so far, with when they began to fail; None where they were so, muted, before.
+    """
 
     services: Sequence[Service]
     down: Collection[str]
     turning: Collection[str]
     restless: Collection[str]
+    untold: Mapping[str, datetime | None] = field(default_factory=dict)
 
 
 async def around(conn: Connection, judged: Judged, *, now: datetime, window: timedelta) -> dict[str, Circumstances]:
     """Return what is around services. Changes are counted only of those that turn now, or are restless."""
     services, turning = judged.services, judged.turning
     windows = await _windows(conn, [one.id for one in services])
-    down = await _down(conn, judged)
+    causes = await _causes(conn, judged, muted=windows.keys(), now=now)
     changes = await _changes(conn, {*turning, *judged.restless}, since=now - window)
     return {
         one.id: Circumstances(
             windows.get(one.id),
-            next((name for name in one.depends_on if name in down), None),
+            causes.get(one.id),
             changes.get(one.id, 0) + (one.id in turning),
         )
         for one in services
     }
 
 
-async def _down(conn: Connection, judged: Judged) -> set[str]:
-    """Return which dependencies are down. Of one that is judged in the same go its new status counts, though it is not written yet."""
+async def _causes(conn: Connection, judged: Judged, *, muted: Collection[str], now: datetime) -> Mapping[str, str]:
+    """Return by service the dependency that is down, or may be what is wrong with it.
+
+    Of a dependency that is judged in the same go its new status counts, though it is not written yet.
+    """
     elsewhere = {name for one in judged.services for name in one.depends_on} - {one.id for one in judged.services}
-    rows = await conn.fetch(SQL_DOWN, list(elsewhere)) if elsewhere else []
-    return {*judged.down, *(row["service_id"] for row in rows)}
+    down = {*judged.down, *await dependencies.down(conn, elsewhere)}
+    certain = {one.id: name for one in judged.services if (name := next((name for name in one.depends_on if name in down), None))}
+    open_ = [one for one in judged.services if one.id not in certain and one.id not in muted]
+    return certain | await dependencies.possible_causes(conn, open_, judged.untold, now=now)
 
 
 async def _windows(conn: Connection, service_ids: Sequence[str]) -> Mapping[str, UUID]:
@@ -106,14 +114,9 @@ async def calmed(conn: Connection, *, since: datetime, calm: int) -> list[str]:
     return [one for one in found if changes.get(one, 0) <= calm]
 
 
-async def ask_dependents(conn: Connection, service_ids: Sequence[str]) -> None:
-    """Have every service that depends on one of these judged again."""
-    await conn.execute(SQL_ASK_DEPENDENTS, service_ids)
-
-
-async def claim(conn: Connection, *, limit: int) -> list[str]:
-    """Take services that are to be judged again; they are asked for anew if the caller's transaction fails."""
-    return [row["service_id"] for row in await conn.fetch(SQL_CLAIM, limit)]
+async def claim(conn: Connection, *, limit: int, now: datetime) -> list[str]:
+    """Take services that are to be judged again by now; they are asked for anew if the caller's transaction fails."""
+    return [row["service_id"] for row in await conn.fetch(SQL_CLAIM, limit, now)]
 
 
 async def ask_whole(conn: Connection) -> None:

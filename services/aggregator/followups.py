@@ -34,7 +34,7 @@ async def recheck(pool: Pool, *, now: datetime, flapping: Flapping = USUAL) -> i
     What was asked for is forgotten in the transaction that acts upon it, so a crash forgets nothing.
     """
     async with transaction(pool) as conn:
-        asked = await circumstances.claim(conn, limit=AT_ONCE)
+        asked = await circumstances.claim(conn, limit=AT_ONCE, now=now)
         calmed = await circumstances.calmed(conn, since=now - flapping.window, calm=flapping.calm)
         if not asked and not calmed:
             return 0

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from services.aggregator import circumstances, evidence, silence, store
+from services.aggregator import circumstances, dependencies, evidence, silence, store
 from services.aggregator.circumstances import Judged
 from services.aggregator.domain import muting, system, verdict
 from services.aggregator.domain.muting import USUAL, Alerting, Flapping
@@ -61,6 +61,7 @@ async def judge(
         down={one for one, verdict_ in concluded.items() if verdict_.status is Status.MAJOR_OUTAGE},
         turning={one for one, before in current.items() if _turns(before.status, concluded[one].status)},
         restless={one for one, before in current.items() if before.said.flapping},
+        untold=_untold(concluded, current),
     )
     around = await circumstances.around(conn, judged, now=now, window=flapping.window)
     alertings: dict[str, Alerting] = {}
@@ -84,6 +85,7 @@ async def judge(
             facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), _evidence(service, verdict_, before, proof))
         told.append(_next(service, facts, alertings[one], before, now=now))
     await _say(conn, told, now=now)
+    await dependencies.ask_waiting(conn, list(known))
     return len(told)
 
 
@@ -105,6 +107,18 @@ def _what(concluded: Verdict) -> tuple[Status, tuple[str, ...], tuple[str, ...]]
 def _turns(before: Status, after: Status) -> bool:
     """Say whether the status changes. To be switched off and on is no restlessness."""
     return before is not after and Status.EMPTY not in {before, after}
+
+
+def _untold(concluded: Mapping[str, Verdict], current: Mapping[str, Current]) -> dict[str, datetime | None]:
+    """Return the services that are not well and that nobody was alerted of, with when they began to fail; None where they were so before."""
+    found: dict[str, datetime | None] = {}
+    for one, verdict_ in concluded.items():
+        before = current.get(one)
+        if before and before.status in muting.UNWELL and before.said.muted_by is not None:
+            found[one] = None
+        elif verdict_.first_failed is not None and not (before and before.status in muting.ALERTED):
+            found[one] = moment(verdict_.first_failed)
+    return {one: began for one, began in found.items() if concluded[one].status in muting.UNWELL}
 
 
 def _next(service: Service, facts: Facts, alerting: Alerting, before: Current | None, *, now: datetime) -> ServiceStatus:
@@ -132,9 +146,10 @@ async def _say(conn: Connection, said: Sequence[ServiceStatus], *, now: datetime
     if not said:
         return
     await store.begin_intervals(conn, said)
-    turned = [one.service_id for one in said if (one.previous is Status.MAJOR_OUTAGE) != (one.status is Status.MAJOR_OUTAGE)]
+    turned = [one for one in said if (one.previous is Status.MAJOR_OUTAGE) != (one.status is Status.MAJOR_OUTAGE)]
     if turned:
-        await circumstances.ask_dependents(conn, turned)
+        fallen = [one.service_id for one in turned if one.status is Status.MAJOR_OUTAGE]
+        await dependencies.ask_dependents(conn, fallen, [one.service_id for one in turned if one.service_id not in fallen], now=now)
     told = correlation_id()
     await outbox.append_many(
         conn,

@@ -61,6 +61,7 @@ SERVICE = """id, version, is_active, check_interval, failure_threshold, recovery
        depends_on, silent_after_ms, silent_since, silent_longest_ms"""
 SQL_LOCK_SERVICES = f"select {SERVICE} from service where id = any($1::text[]) order by id for update"
 SQL_SERVICE = f"select {SERVICE} from service where id = $1 and version > 0"
+SQL_SERVICES = f"select {SERVICE} from service where id = any($1::text[]) and version > 0"
 
 SQL_LEARN = f"""
 update service
@@ -181,6 +182,11 @@ async def introduce(conn: Connection, service_ids: Sequence[str]) -> None:
 async def lock_services(conn: Connection, service_ids: Iterable[str]) -> dict[str, Service]:
     """Return the services by id, locked until the transaction ends; those without a row are missing."""
     return {row["id"]: _service(row) for row in await conn.fetch(SQL_LOCK_SERVICES, sorted(set(service_ids)))}
+
+
+async def find_services(conn: Connection, service_ids: Iterable[str]) -> list[Service]:
+    """Return those services whose definitions are known, removed or not. They are not locked."""
+    return [_service(row) for row in await conn.fetch(SQL_SERVICES, list(service_ids))]
 
 
 async def find_service(conn: Connection, service_id: str) -> Service | None:

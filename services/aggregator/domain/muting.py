@@ -2,7 +2,8 @@
 
 - In a maintenance window nobody is alerted, of whatever status.
 - A service that is not well while one that it depends on is down (`mo`) raises no alert of its own. In a chain each link mutes the next:
-  a muted service that is down is down.
+  a muted service that is down is down. The same while a dependency may be what is wrong though it is not down: when it came back just now,
+  or its checks fail and are not confirmed yet (dependencies.py says how long).
 - A service that changes too often is flapping: that is announced by the change that made it so; those that follow alert nobody, until it
   has calmed down.
 """
@@ -14,7 +15,8 @@ from uuid import UUID
 from shared.contracts.codes import Status
 
 FLAPPING = "flapping"
-UNWELL = frozenset({Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE, Status.NO_DATA})
+ALERTED = frozenset({Status.PARTIAL_OUTAGE, Status.MAJOR_OUTAGE})
+UNWELL = ALERTED | {Status.NO_DATA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ USUAL = Flapping()
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is so around a service: the window it is in, a dependency that is down, and its changes of status, this one included."""
+    """What is so around a service: the window it is in, a dependency that is to blame, and its changes of status, this one included."""
 
     maintenance: UUID | None = None
     dependency: str | None = None

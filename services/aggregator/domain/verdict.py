@@ -232,6 +232,12 @@ def standing(region: Region, thresholds: Thresholds) -> Standing:
     return present
 
 
+def is_failing(region: Region, thresholds: Thresholds) -> bool:
+    """Say whether the newest outcomes of a region failed, too few of them yet to make it down."""
+    present = standing(region, thresholds)
+    return not present.is_down and present.available.streak < 0
+
+
 def _lost(region: Region, thresholds: Thresholds) -> int | None:
     """Return the slot of the last outcome before the newest gap or silence of a region; None if there was none that is remembered."""
     slots = [region.base_slot, *(one.slot for one in region.window)]

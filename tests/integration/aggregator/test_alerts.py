@@ -210,7 +210,7 @@ async def test_in_a_chain_each_link_mutes_the_next(pool: Pool) -> None:
     ]
 
     await see(pool, "++", first=4, service_id="database")
-    await follow(pool, 6)
+    await follow(pool, 11)  # api had its fair chance
     api, page = await said_last(pool, "api"), await said_last(pool, "page")
     assert muting([api, page]) == [(MO, None), (MO, "dependency:api")], "api is down by itself, and page because of it"
     assert (api.since, api.version, api.previous_muted_by) == (at(2), 4, "dependency:database")
@@ -218,9 +218,9 @@ async def test_in_a_chain_each_link_mutes_the_next(pool: Pool) -> None:
 
     await see(pool, "++", first=4, service_id="page")
     await see(pool, "++", first=6, service_id="api")
-    await follow(pool, 9)
+    await follow(pool, 20)
     assert muting((await service_changes(pool, "page"))[-2:]) == [(MO, "dependency:api"), (O, None)]
-    assert await follow(pool, 10) == 0, "nothing is left to be judged again"
+    assert await follow(pool, 21) == 0, "nothing is left to be judged again"
 
 
 async def test_who_falls_in_one_go_with_what_it_stands_on_is_muted_from_the_start(pool: Pool) -> None:
@@ -258,10 +258,10 @@ async def test_a_crash_between_the_change_and_what_follows_forgets_nothing(pool:
     await pool.execute("create function fail() returns trigger as $$ begin raise 'crash'; end $$ language plpgsql")
     await pool.execute("create trigger crash before insert on outbox execute function fail()")
     with pytest.raises(Exception, match="crash"):
-        await follow(pool, 6)
+        await follow(pool, 11)
     await pool.execute("drop trigger crash on outbox")
 
-    found = await asyncio.gather(*(follow(pool, 6) for _ in range(4)))
+    found = await asyncio.gather(*(follow(pool, 11) for _ in range(4)))
 
     assert sum(found) > 0
     assert muting((await service_changes(pool, "api"))[-2:]) == [(MO, "dependency:database"), (MO, None)]
