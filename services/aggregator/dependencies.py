@@ -27,11 +27,13 @@ SQL_DOWN = "select service_id from status_interval where ended_at is null and st
 SQL_ASK_DEPENDENTS = "insert into recheck (service_id) select id from service where depends_on && $1::text[] order by id"
 SQL_SPARE_DEPENDENTS = """
 insert into recheck (service_id, dependency, asked_at, due_at)
-select id, back, $2::timestamptz, $2::timestamptz + (recovery_threshold * check_interval::bigint + timeout) * interval '1 millisecond' + $3::interval
+select id, back, $2::timestamptz,
+       $2::timestamptz + (recovery_threshold * check_interval::bigint + timeout) * interval '1 millisecond' + $3::interval
   from service cross join unnest($1::text[]) as back where depends_on @> array[back] order by id"""
 SQL_SUSPECT = """
 insert into recheck (service_id, dependency, asked_at, due_at, suspected)
-select given.service_id, id, $3::timestamptz, $3::timestamptz + (failure_threshold * check_interval::bigint + timeout) * interval '1 millisecond' + $4::interval, true
+select given.service_id, id, $3::timestamptz,
+       $3::timestamptz + (failure_threshold * check_interval::bigint + timeout) * interval '1 millisecond' + $4::interval, true
   from unnest($1::text[], $2::text[]) as given (service_id, dependency) join service on id = given.dependency"""
 SQL_ASK_WAITING = (
     "insert into recheck (service_id) select distinct service_id from recheck where suspected and dependency = any($1::text[])"

@@ -56,13 +56,7 @@ async def judge(
     known = {service.id: service for service in services if service.version > 0}
     current = await store.current_statuses(conn, list(known))
     concluded = {service.id: _conclude(service, service.judged(regions[service.id])) for service in known.values()}
-    judged = Judged(
-        list(known.values()),
-        down={one for one, verdict_ in concluded.items() if verdict_.status is Status.MAJOR_OUTAGE},
-        turning={one for one, before in current.items() if _turns(before.status, concluded[one].status)},
-        restless={one for one, before in current.items() if before.said.flapping},
-        untold=_untold(concluded, current),
-    )
+    judged = _judged(list(known.values()), concluded, current)
     around = await circumstances.around(conn, judged, now=now, window=flapping.window)
     alertings: dict[str, Alerting] = {}
     news, again = set[str](), dict[str, int]()
@@ -89,6 +83,16 @@ async def judge(
     return len(told)
 
 
+def _judged(services: Sequence[Service], concluded: Mapping[str, Verdict], current: Mapping[str, Current]) -> Judged:
+    return Judged(
+        services,
+        down={one for one, verdict_ in concluded.items() if verdict_.status is Status.MAJOR_OUTAGE},
+        turning={one for one, before in current.items() if _turns(before.status, concluded[one].status)},
+        restless={one for one, before in current.items() if before.said.flapping},
+        untold=_untold(concluded, current),
+    )
+
+
 def _said(before: Current | None) -> Alerting:
     return before.said if before else Alerting()
 
@@ -110,7 +114,7 @@ def _turns(before: Status, after: Status) -> bool:
 
 
 def _untold(concluded: Mapping[str, Verdict], current: Mapping[str, Current]) -> dict[str, datetime | None]:
-    """Return the services that are not well and that nobody was alerted of, with when they began to fail; None where they were so before."""
+    """Return the services that are not well and that nobody was alerted of, with when they began to fail; None: muted, they were so before."""
     found: dict[str, datetime | None] = {}
     for one, verdict_ in concluded.items():
         before = current.get(one)

@@ -9,7 +9,6 @@ import pytest
 
 from services.aggregator import followups
 from shared.contracts.codes import Status
-from shared.contracts.status import ServiceStatus
 from shared.database import Pool, open_pool
 from shared.health import Health
 from tests.integration.aggregator.story import at, batch, definition, fold, learn, results, see, service_changes
@@ -198,5 +197,5 @@ async def test_a_dependency_that_is_no_longer_one_mutes_nobody(pool: Pool, statu
     await see(pool, "++", first=4, service_id="liveness")
     await learn(pool, definition("portal", version=2), now=at(7))
 
-    last: ServiceStatus = (await service_changes(pool, "portal"))[-1]
+    last = (await service_changes(pool, "portal"))[-1]
     assert (last.status, last.muted_by) == (status, None)
