@@ -114,7 +114,7 @@ def _turns(before: Status, after: Status) -> bool:
 
 
 def _untold(concluded: Mapping[str, Verdict], current: Mapping[str, Current]) -> dict[str, datetime | None]:
-    """Return the services that are not well and that nobody was alerted of, with when they began to fail; None: muted, they were so before."""
+    """Return the services not well that nobody was alerted of, with when they began to fail; None: they were so, muted, before."""
     found: dict[str, datetime | None] = {}
     for one, verdict_ in concluded.items():
         before = current.get(one)

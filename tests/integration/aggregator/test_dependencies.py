@@ -195,7 +195,7 @@ async def test_a_dependency_that_is_no_longer_one_mutes_nobody(pool: Pool, statu
         await see(pool, "+", first=2, service_id="portal", region="us")
         await see(pool, "+", first=2, service_id="portal", region="ap")
     await see(pool, "++", first=4, service_id="liveness")
-    await learn(pool, definition("portal", version=2), now=at(7))
+    await learn(pool, definition("portal", version=2, depends_on=("other",)), now=at(7))
 
     last = (await service_changes(pool, "portal"))[-1]
     assert (last.status, last.muted_by) == (status, None)
