@@ -37,6 +37,7 @@ class Span:
 
     starts_at: datetime
     ends_at: datetime
+    asked: "Asked"
 
 
 def wrong(*, field: str, reason: str) -> ProblemError:
@@ -64,15 +65,20 @@ class Asked:
     def at(self, now: datetime) -> Span:
         """Return the time that is meant. Raises `ProblemError` 422.
 
-        Without `to` up to the last full minute, without `from` the thirty days before.
+        Without `to` up to now, without `from` the thirty days before.
         """
-        end = self.end or now.replace(second=0, microsecond=0)
+        end = self.end or now
         start = self.start or max(EARLIEST, end - min(USUAL, timedelta(days=self.most_days)))
         if start >= end:
             raise wrong(field="from", reason="must lie before `to`" if self.end else "must lie before now: `to` is missing")
         if end - start > timedelta(days=self.most_days):
             raise wrong(field="from", reason=f"may lie at most {self.most_days} days before `to`")
-        return Span(start, end)
+        return Span(start, end, self)
+
+    @property
+    def written(self) -> str:
+        """What the address says, the same for the same moments."""
+        return "/".join("" if one is None else one.astimezone(UTC).isoformat() for one in (self.start, self.end))
 
 
 Year = Annotated[Asked, Depends(span_up_to(400))]
@@ -86,10 +92,16 @@ def id_of(key: UUID | None) -> UUID:
     return key or uuid4()
 
 
-async def kept(parts: Parts, method: Method[Params, Result], params: Params, *, timeout_s: float | None = None) -> bytes:
-    """Return an owner's answer as JSON, at most `KEEP_S` seconds old. Raises `Refused`, `NoAnswer`."""
+async def kept(
+    parts: Parts, method: Method[Params, Result], params: Params, *, span: Span | None = None, timeout_s: float | None = None
+) -> bytes:
+    """Return an owner's answer as JSON, at most `KEEP_S` seconds old. Raises `Refused`, `NoAnswer`.
+
+    `span`: the time in the question, by which it is kept as it was asked: up to now is the same question a second later.
+    """
     epoch = (await parts.cache.get(EPOCH) or b"").decode()
-    question = hashlib.sha256(params.model_dump_json().encode()).hexdigest()
+    written = params.model_dump_json(exclude={"starts_at", "ends_at"}) + span.asked.written if span else params.model_dump_json()
+    question = hashlib.sha256(written.encode()).hexdigest()
     key = f"sla:gateway:deep:{epoch}:{method.name}:{question}"
     body = await parts.cache.get(key)
     if body is None:

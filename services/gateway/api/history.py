@@ -87,21 +87,23 @@ async def read_audit(
     """Return everything that an uptime follows from; `as_of`: as it was published then."""
     at = span.at(parts.clock())
     query = AuditQuery(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at, contract_id=contract, as_of=as_of)
-    return as_json(await kept(parts, UPTIME_AUDIT, query, timeout_s=SLOW_S))
+    return as_json(await kept(parts, UPTIME_AUDIT, query, span=at, timeout_s=SLOW_S))
 
 
 @router.get("/services/{service_id}/timeline")
 async def read_timeline(parts: With, _who: Who, service_id: ServiceId, span: Year) -> Response:
     """Return a service's states over a time, without gaps."""
     at = span.at(parts.clock())
-    return as_json(await kept(parts, TIMELINE_READ, Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)))
+    query = Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)
+    return as_json(await kept(parts, TIMELINE_READ, query, span=at))
 
 
 @router.get("/services/{service_id}/status/history")
 async def read_statuses(parts: With, _who: Who, service_id: ServiceId, span: Year) -> Response:
     """Return the statuses of a service over a time as they were told, each with its evidence and when it was published."""
     at = span.at(parts.clock())
-    return as_json(await kept(parts, STATUS_HISTORY, Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)))
+    query = Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)
+    return as_json(await kept(parts, STATUS_HISTORY, query, span=at))
 
 
 @router.get("/services/{service_id}/response-times/series")
@@ -116,7 +118,7 @@ async def read_series(  # the question
     """Return response times over a time, and all of it merged into one."""
     at = span.at(parts.clock())
     query = SeriesQuery(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at, region=region, points=points)
-    return as_json(await kept(parts, SERIES_READ, query))
+    return as_json(await kept(parts, SERIES_READ, query, span=at))
 
 
 @router.post("/services/{service_id}/dry-run")
@@ -126,7 +128,7 @@ async def dry_run(parts: With, _who: Who, service_id: ServiceId, body: Body) -> 
     at = Asked(form.start, form.end, RAW_DAYS).at(parts.clock())
     rules: dict[str, Any] = form.model_dump(exclude={"start", "end", "check_interval", "timeout"})
     query = DryRunQuery(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at, **rules)
-    return as_json(await kept(parts, TIMELINE_DRY_RUN, query, timeout_s=SLOW_S))
+    return as_json(await kept(parts, TIMELINE_DRY_RUN, query, span=at, timeout_s=SLOW_S))
 
 
 @router.get("/services/{service_id}/corrections")

@@ -5,6 +5,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import httpx
@@ -47,7 +48,6 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
         assert (await http.get(f"{SERVICE}/timeline")).json()["intervals"][0]["state"] == "up"
         (period,) = asked(others, "timeline")
         assert period.ends_at - period.starts_at == timedelta(days=30)
-        assert period.ends_at.second == 0
         (status,) = (await http.get(f"{SERVICE}/status/history", params=MARCH)).json()["intervals"]
         assert (status["detected_at"], status["evidence"]["regions_down"]) == ("2026-03-02T00:01:00.000Z", ["eu-west"])
         assert [(one.starts_at, one.ends_at) for one in asked(others, "statuses")] == [(past.START, past.END)]
@@ -60,6 +60,22 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
         assert dry.json()["would_be_uptime_percentage"] == 99.9
         tried = asked(others, "dry_run")[0]
         assert (tried.failure_threshold, tried.quorum, tried.regions) == (5, "all", ("eu",))
+
+
+async def test_history_goes_up_to_now_and_is_kept_by_the_question(running: rig.Running, others: rig.World) -> None:
+    """Seen red with the minute that is not over left out, with the moment among what answers are kept by, and with `from` not."""
+    before = datetime.now(UTC)
+    first, second = ((before - timedelta(days=days)).replace(microsecond=0) for days in (3, 2))
+    elsewhere = first.astimezone(ZoneInfo("Asia/Seoul"))
+    async with rig.signed_in(running, Role.VIEWER) as http:
+        for path in ("timeline", "status/history", "uptime/audit", "response-times/series"):
+            for start in (None, None, first, elsewhere, second):
+                params = {"from": start.isoformat()} if start else {}
+                assert (await http.get(f"{SERVICE}/{path}", params=params)).status_code == 200
+    for name in ("timeline", "statuses", "audit", "series"):
+        asked_for = asked(others, name)
+        assert all(before - timedelta(milliseconds=1) <= one.ends_at <= datetime.now(UTC) for one in asked_for)
+        assert [one.starts_at for one in asked_for[1:]] == [first, second]
 
 
 async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.Running, others: rig.World) -> None:
