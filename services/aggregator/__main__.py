@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from services.aggregator import replays, upkeep
+from services.aggregator import replays, series, upkeep
 from services.aggregator.consumers import (
     Storing,
     Wiring,
@@ -140,11 +140,8 @@ def main() -> None:
         relay = await stack.enter_async_context(relaying(pool, publisher, health))
         consumer = open_consumer(url, name=f"{NAME} consumer", publisher=publisher, health=health)
         flapping = Flapping(settings.flapping_changes, timedelta(seconds=settings.flapping_window_s))
-        wiring = Wiring(
-            *(consumer, pool, relay, utc_now, Storing(), flapping, days),
-            minute_days=settings.minute_retention_days,
-            hour_days=settings.hour_retention_days,
-        )
+        kept = series.Kept(settings.raw_retention_days, settings.minute_retention_days, settings.hour_retention_days)
+        wiring = Wiring(consumer, pool, relay, utc_now, Storing(), flapping, days, kept)
         subscribe_checks(wiring, max_messages=settings.batch_max_messages, max_wait_s=settings.batch_max_wait_s)
         subscribe_calls(wiring)
         subscribe_events(wiring)

@@ -70,10 +70,7 @@ class Wiring:
     storing: Storing
     flapping: Flapping = USUAL
     days: LocalDays = usecases.UTC_DAYS
-    minute_days: int = 3
-    """How many days rollups by the minute are kept."""
-    hour_days: int = 731
-    """How many days rollups by the hour are kept."""
+    kept: series.Kept = field(default_factory=series.Kept)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when statuses or windows changed: others may have to be judged again."""
 
@@ -169,8 +166,7 @@ def answer(wiring: Wiring) -> None:
 
     async def series_(params: SeriesQuery) -> Series:
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-            zone, kept = wiring.days.zone, {"minute_days": wiring.minute_days, "hour_days": wiring.hour_days}
-            return await series.read(conn, params, now=clock(), zone=zone, **kept)
+            return await series.read(conn, params, now=clock(), zone=wiring.days.zone, kept=wiring.kept)
 
     serve(
         wiring.consumer,

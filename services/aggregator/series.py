@@ -5,6 +5,7 @@ What is not rolled up yet is counted from the checks, so a series goes up to now
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,21 +22,36 @@ STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 15, 30, 60
 HOURS_AT_MOST = 32 * DAY
 """Longer windows are made of days: hours of three months would be thousands of sketches."""
 LONGEST_DAYS = 3660
+FROM_CHECKS = 3 * HOUR
+"""Windows up to this length have minutes as long as there are checks: so many are rolled up while somebody waits."""
 
 
-async def read(conn: Connection, query: SeriesQuery, *, now: datetime, zone: ZoneInfo, minute_days: int, hour_days: int) -> Series:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many days checks are kept, and rollups by the minute and by the hour."""
+
+    checks: int = 90
+    minutes: int = 3
+    hours: int = 731
+
+
+async def read(conn: Connection, query: SeriesQuery, *, now: datetime, zone: ZoneInfo, kept: Kept) -> Series:
     """Return a series and its whole. The window is widened to the resolution's minutes, hours or local days.
 
-    `minute_days`, `hour_days`: how long those rollups are kept. Raises `Refused`: 404 for a service that was never heard of, 422 for a
-    window that is empty or longer than ten years. Needs a repeatable read.
+    Raises `Refused`: 404 for a service that was never heard of, 422 for a window that is empty or longer than ten years. Needs a
+    repeatable read.
     """
     if await store.find_service(conn, query.service_id) is None:
         raise Refused(Problem(title="Not found", status=404, detail=f"There is no service {query.service_id!r}."))
     if not timedelta(0) < query.ends_at - query.starts_at <= LONGEST_DAYS * DAY:
         raise Refused(Problem(title="Unprocessable", status=422, detail="The window must end after it starts, within ten years."))
-    finest = _finest(query, now=now, minute_days=minute_days, hour_days=hour_days)
+    from_checks = _from_checks(query, now=now, kept=kept)
+    finest = MINUTE if from_checks else _finest(query, now=now, kept=kept)
     edges = _edges(query, finest, zone)
-    parts = await over(conn, query.service_id, edges[0], edges[-1], finest=finest, region=query.region)
+    if from_checks:
+        parts = await rollups.fresh(conn, query.service_id, edges[0], edges[-1], region=query.region)
+    else:
+        parts = await over(conn, query.service_id, edges[0], edges[-1], finest=finest, region=query.region)
     merged = [merge(start, some) for start, some in zip(edges, _groups(parts, edges), strict=False)]
     return Series(
         service_id=query.service_id,
@@ -45,11 +61,17 @@ async def read(conn: Connection, query: SeriesQuery, *, now: datetime, zone: Zon
     )
 
 
-def _finest(query: SeriesQuery, *, now: datetime, minute_days: int, hour_days: int) -> timedelta:
+def _from_checks(query: SeriesQuery, *, now: datetime, kept: Kept) -> bool:
+    """Say whether a short window has no minutes any more, but its checks."""
+    is_short = query.ends_at - query.starts_at <= FROM_CHECKS
+    return is_short and now - (kept.checks - 1) * DAY <= query.starts_at < now - (kept.minutes - 1) * DAY
+
+
+def _finest(query: SeriesQuery, *, now: datetime, kept: Kept) -> timedelta:
     """Return the finest rollups that reach back to the start, and are not too many."""
-    if query.ends_at - query.starts_at > HOURS_AT_MOST or query.starts_at < now - (hour_days - 1) * DAY:
+    if query.ends_at - query.starts_at > HOURS_AT_MOST or query.starts_at < now - (kept.hours - 1) * DAY:
         return DAY
-    return MINUTE if query.starts_at >= now - (minute_days - 1) * DAY else HOUR
+    return MINUTE if query.starts_at >= now - (kept.minutes - 1) * DAY else HOUR
 
 
 def _edges(query: SeriesQuery, finest: timedelta, zone: ZoneInfo) -> list[datetime]:

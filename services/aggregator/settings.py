@@ -42,7 +42,9 @@ class AggregatorSettings(ServiceSettings):
         default="UTC",
         description="Where days begin, as the IANA names it (Asia/Seoul). The same for all replicas; past days stay as they are",
     )
-    minute_retention_days: int = Field(default=3, ge=2, le=31, description="Days that rollups of a minute are kept")
+    minute_retention_days: int = Field(
+        default=3, ge=2, le=731, description="Days that rollups of a minute are kept: a row per minute, service and region"
+    )
     hour_retention_days: int = Field(default=731, ge=40, description="Days that rollups of an hour are kept; whole months go")
     partition_months_ahead: int = Field(default=2, ge=1, le=24, description="Months of api_response_times made before they begin")
     raw_retention_days: int = Field(

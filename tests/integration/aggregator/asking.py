@@ -99,7 +99,8 @@ async def _series(conn: Connection, one: Known, story: Story, chance: random.Ran
     region = chance.choice((None, *sorted({check.region for check in history.checks})))
     points, hour_days = chance.choice((1, 7, 200)), chance.choice((1, 731, 731))
     query = SeriesQuery(service_id=one.name, starts_at=moment_of(start), ends_at=moment_of(end), region=region, points=points)
-    told = await series.read(conn, query, now=moment_of(history.now), zone=story.zone, minute_days=3, hour_days=hour_days)
+    kept = series.Kept(checks=1 if hour_days == 1 else 90, hours=hour_days)
+    told = await series.read(conn, query, now=moment_of(history.now), zone=story.zone, kept=kept)
     checks = [check for check in figures.slots(history) if region in {None, check.region}]
     edges = [ms_of(point.starts_at) for point in told.points]
     edges.append(_ends(told, story, end) if hour_days == 1 else edges[-1] + told.resolution_s * 1000)

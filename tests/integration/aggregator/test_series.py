@@ -11,6 +11,7 @@ import pytest
 from services.aggregator import series
 from services.aggregator.domain.calendar import bounds
 from services.aggregator.rollups import DAY, HOUR, MINUTE, floor
+from services.aggregator.series import Kept
 from shared.contracts.checks import CheckResult
 from shared.contracts.codes import Outcome
 from shared.contracts.history import Series, SeriesPoint, SeriesQuery
@@ -36,7 +37,7 @@ async def read(
 ) -> Series:
     query = SeriesQuery(service_id=SERVICE, starts_at=start, ends_at=start + length, region=region, points=points)
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        return await series.read(conn, query, now=now, zone=zone, minute_days=3, hour_days=731)
+        return await series.read(conn, query, now=now, zone=zone, kept=Kept())
 
 
 async def happened(
@@ -89,6 +90,18 @@ async def test_each_point_is_what_its_checks_say(pool: Pool, region: str | None)
     assert found.resolution_s == 60
     first = START + 3 * MINUTE
     all_agree(found, given, [first + place * MINUTE for place in range(152)], region=region)
+
+
+@pytest.mark.parametrize("region", ["eu", None])
+async def test_a_few_hours_of_long_ago_are_made_of_checks_by_the_minute(pool: Pool, region: str | None) -> None:
+    """Seen red with the minutes asked for that are gone, and with the hours."""
+    given = await happened(pool, start=START, length=4 * HOUR, step=20 * SECOND, rolled=4 * HOUR)
+    await pool.execute("delete from rollup_minute")
+
+    found = await read(pool, START + timedelta(minutes=50, seconds=30), timedelta(minutes=99), region=region, now=START + 60 * DAY)
+
+    assert found.resolution_s == 60
+    all_agree(found, given, [START + place * MINUTE for place in range(50, 151)], region=region)
 
 
 @pytest.mark.parametrize("region", ["eu", None])
@@ -146,6 +159,10 @@ async def test_the_whole_is_merged_of_its_points(pool: Pool) -> None:
         (DAY, DAY, 200, 10 * MINUTE),
         (2 * DAY, 2 * DAY, 200, 15 * MINUTE),
         (DAY, 5 * DAY, 500, HOUR),
+        (3 * HOUR, 5 * DAY, 500, MINUTE),
+        (2 * HOUR, 80 * DAY, 60, 2 * MINUTE),
+        (4 * HOUR, 80 * DAY, 60, HOUR),
+        (2 * HOUR, 90 * DAY, 60, HOUR),
         (30 * DAY, 30 * DAY, 500, 2 * HOUR),
         (30 * DAY, 30 * DAY, 50, DAY),
         (32 * DAY, 32 * DAY, 500, 2 * HOUR),
@@ -158,9 +175,9 @@ async def test_the_whole_is_merged_of_its_points(pool: Pool) -> None:
 async def test_the_resolution_follows_from_length_and_age(
     pool: Pool, length: timedelta, ago: timedelta, points: int, resolution: timedelta
 ) -> None:
-    """Minutes are kept for three days, hours for two years; hours serve a month, days all the rest.
+    """Minutes are kept for three days, hours for two years; hours serve a month, days all the rest; checks a few hours of three months.
 
-    Seen red with minutes asked for that are gone, and with hours of any length.
+    Seen red with minutes asked for that are gone, with hours of any length, and with checks of any time asked for.
     """
     await learn(pool, definition(SERVICE))
 
@@ -209,5 +226,5 @@ async def test_what_cannot_be_answered_is_refused(pool: Pool, service_id: str, l
     query = SeriesQuery(service_id=service_id, starts_at=START, ends_at=START + length)
     async with pool.acquire() as conn:
         with pytest.raises(Refused) as refused:
-            await series.read(conn, query, now=datetime.now(UTC), zone=UTC_ZONE, minute_days=3, hour_days=731)
+            await series.read(conn, query, now=datetime.now(UTC), zone=UTC_ZONE, kept=Kept())
     assert refused.value.problem.status == status
