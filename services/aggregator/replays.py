@@ -1,17 +1,22 @@
 """Timelines computed from the checks themselves: by the worker from a checkpoint on, and by a dry run with other rules.
 
-Checks are read in pieces, so neither memory nor the event loop is held by ninety days of them.
+Checks are read in pieces, so neither memory nor the event loop is held by ninety days of them; nor is their table, of which old months are
+to be dropped meanwhile.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
 
+from asyncpg import Record
 from prometheus_client import Counter, Histogram
 
 from services.aggregator import partitions, rollups, timelines
-from services.aggregator.domain.amending import amended, rows
+from services.aggregator.domain.amending import Row, amended, rows
 from services.aggregator.domain.courses import Checkpoint, Rules, Stretch, combined, extended, pause_edge, region_stretches
 from services.aggregator.domain.verdict import Observation
 from services.aggregator.store import moment, slot_of
@@ -24,15 +29,16 @@ AMENDED = Counter("sla_aggregator_timeline_rows_total", "Rows of timelines that 
 SECONDS = Histogram("sla_aggregator_timeline_seconds", "Time to compute the timeline of one service again")
 AT_ONCE = 50
 """Services looked up together; each is computed in a transaction of its own."""
-PIECE = 2_000
-"""Checks read at once: some milliseconds of computing."""
+PIECE = 1_000
+"""Checks read at once: some milliseconds of computing, some dozen where every one of them turns its region."""
 
-# Confirmations too: they decide the status. Served by api_response_times_by_service.
+# Confirmations too: they decide the status. Whole moments, so that the next piece begins after the last. Served by
+# api_response_times_by_service.
 _OUTCOMES = """
 select region, scheduled_at, {outcome}, response_time from api_response_times
  where service_id = $1 and scheduled_at > $2 and scheduled_at <= $3 and source = 'check' and outcome <> 'unknown'
    and ($4::text[] is null or region = any($4))
- order by scheduled_at"""
+ order by scheduled_at fetch first $5 rows with ties"""
 SQL_OUTCOMES = _OUTCOMES.format(outcome="outcome")
 # What is degraded for being slow alone, by the limit of then (assertions/judging.py of the checker), is taken for the answer that it was.
 SQL_OUTCOMES_OF_ANY_SPEED = _OUTCOMES.format(
@@ -41,7 +47,6 @@ SQL_OUTCOMES_OF_ANY_SPEED = _OUTCOMES.format(
 )
 SQL_REGIONS = "select region, slots = '{}' as silent, newest_at from region_state where service_id = $1"
 SQL_PUBLISHED_BEFORE = "select exists (select from timeline where service_id = $1 and known_until is null and started_at < $2)"
-SQL_HOLD_MONTHS = "lock table api_response_times in access share mode"
 
 
 @dataclass(slots=True)
@@ -60,7 +65,8 @@ class Track:
     def go_on(self, seen: Sequence[Observation], rules: Sequence[Rules], *, until: int, silent: bool = False) -> None:
         """Take the next outcomes."""
         more, points = region_stretches(seen, rules, begin=self.at, until=until, silent=silent)
-        self.stretches = extended(self.stretches, more)
+        joint = max(0, bisect_left(self.stretches, more[0].start, key=attrgetter("start")) - 1)
+        self.stretches[joint:] = extended(self.stretches[joint:], more)
         self.checkpoints += points
         self.at = points[-1]
 
@@ -85,27 +91,50 @@ async def replay(
     *,
     after: int,
     until: int,
+    newest: Mapping[str, int] | None = None,
     degraded_after_ms: int | None = None,
     regions: Collection[str] = (),
 ) -> dict[str, Track]:
     """Take every known outcome with a slot after `after`, up to `until`, each region from where its track begins. In a transaction.
 
-    `degraded_after_ms`: how long an answer may take, whatever held then. `regions`: only of these, unless empty.
+    `newest`: up to which slot to take those of a region, where every piece is read as of a moment of its own. `degraded_after_ms`: how
+    long an answer may take, whatever held then. `regions`: only of these, unless empty.
     """
     found = defaultdict(Track, tracks)
+    ends = newest or {}
     sql = SQL_OUTCOMES if degraded_after_ms is None else SQL_OUTCOMES_OF_ANY_SPEED
-    cursor = await conn.cursor(sql, service_id, moment(after), moment(until), list(regions) or None)
-    while piece := await cursor.fetch(PIECE):
-        seen: dict[str, list[Observation]] = defaultdict(list)
-        for region, at, outcome, took in piece:
-            slow = degraded_after_ms is not None and took is not None and took > degraded_after_ms
-            seen[region].append(Observation(slot_of(at), outcome != Outcome.FAILED, outcome == Outcome.DEGRADED or slow))
-        for region, outcomes in seen.items():
+    at, end, only = moment(after), moment(until), list(regions) or None
+    while piece := await _letting_go(conn, sql, service_id, at, end, only, PIECE):
+        for region, outcomes in _seen(piece, degraded_after_ms).items():
             track = found[region]
-            new = [one for one in outcomes if one.slot > track.at.slot]
+            new = [one for one in outcomes if track.at.slot < one.slot <= ends.get(region, one.slot)]
             if new:
                 track.go_on(new, rules, until=new[-1].slot + 1)
+                await asyncio.sleep(0)  # others have their turn
+        at = piece[-1]["scheduled_at"]
     return found
+
+
+async def _letting_go(conn: Connection, sql: str, *values: object) -> list[Record]:
+    """Read, and hold nothing of what was read any longer: what was locked after a savepoint is let go when that is gone back to.
+
+    Until the end of a long transaction, no old month of checks could be dropped.
+    """
+    reading = conn.transaction()
+    await reading.start()
+    try:
+        return await conn.fetch(sql, *values)
+    finally:
+        await reading.rollback()
+
+
+def _seen(piece: Iterable[Record], degraded_after_ms: int | None) -> dict[str, list[Observation]]:
+    """Return outcomes by region, in their order."""
+    seen: dict[str, list[Observation]] = defaultdict(list)
+    for region, at, outcome, took in piece:
+        slow = degraded_after_ms is not None and took is not None and took > degraded_after_ms
+        seen[region].append(Observation(slot_of(at), outcome != Outcome.FAILED, outcome == Outcome.DEGRADED or slow))
+    return seen
 
 
 async def silent_regions(conn: Connection, service_id: str) -> dict[str, bool]:
@@ -151,12 +180,21 @@ def _begin(points: Mapping[str, Sequence[Checkpoint]], from_slot: int, *, first:
     return Begin(start, chosen, min([from_slot - 1, *read_from]))
 
 
-async def _floor(conn: Connection, service_id: str) -> int | None:
+async def _floor(conn: Connection, service_id: str, oldest: datetime | None) -> int | None:
     """Return the moment before which nothing may be computed again, as its checks are gone; None if all are there."""
-    oldest = await partitions.oldest(conn)
     if oldest is None or not await conn.fetchval(SQL_PUBLISHED_BEFORE, service_id, oldest):
         return None
     return slot_of(oldest)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was computed: each region up to `until`, the whole from `start` on, and before what it could not be (`floor`)."""
+
+    tracks: Mapping[str, Track]
+    start: int
+    until: int
+    floor: int | None
 
 
 async def advance(conn: Connection, claim: Claim, *, clock: Clock) -> None:
@@ -167,27 +205,46 @@ async def advance(conn: Connection, claim: Claim, *, clock: Clock) -> None:
     rules = await timelines.rules(conn, service_id)
     if not rules:
         return  # its definition marks it anew
-    await conn.execute(SQL_HOLD_MONTHS)  # so that none is dropped between here and the end
-    floor = await _floor(conn, service_id)
-    heard = await conn.fetch(SQL_REGIONS, service_id)
-    silent = {row["region"]: row["silent"] for row in heard}
-    points = {region: list[Checkpoint]() for region in silent} | await timelines.checkpoints(conn, service_id)
-    begin = _begin(points, now_ms if claim.from_slot is None else min(claim.from_slot, now_ms), first=rules[0].since, floor=floor)
-    tracks = {region: Track(one) for region, one in begin.points.items()}
-    newest = max((slot_of(row["newest_at"]) for row in heard), default=0)
-    until = max(now_ms, newest, rules[0].since) + 1
-    found = await replay(conn, service_id, rules, tracks, after=begin.after, until=until)
-    for region, track in found.items():
-        track.end(rules, until=until, silent=silent.get(region, False), surely=False)
-    regions = {region: track.stretches for region, track in found.items()}
-    stages = await asyncio.to_thread(combined, regions, rules, start=begin.start, until=until)
-    published, known_from = await timelines.believed(conn, service_id, since=begin.start)
-    gone, new = amended(published, rows(stages), since=begin.start)
-    known_now = clock()  # not when computing began: who asked meanwhile was told what was believed until now
-    await timelines.publish(conn, service_id, gone, new, now=max(known_now, known_from or known_now))
-    made = {region: (track.begin, track.checkpoints) for region, track in found.items()}
+    found = await _found(conn, claim, rules, now_ms=now_ms)
+    made = {region: (track.begin, track.checkpoints) for region, track in found.tracks.items()}
     await timelines.save_checkpoints(conn, service_id, made, now_ms=now_ms)
     if claim.from_slot is None:
-        await timelines.thin_checkpoints(conn, service_id, now_ms=now_ms, floor=floor)
+        await timelines.thin_checkpoints(conn, service_id, now_ms=now_ms, floor=found.floor)
+    published, known_from = await timelines.believed(conn, service_id, since=found.start)
+    gone, new = await asyncio.to_thread(_amended, published, found, rules)
+    known_now = clock()  # not when computing began: who asked meanwhile was told what was believed until now
+    await timelines.publish(conn, service_id, gone, new, now=max(known_now, known_from or known_now))
     AMENDED.labels("new").inc(len(new))
     AMENDED.labels("gone").inc(len(gone))
+
+
+async def _found(conn: Connection, claim: Claim, rules: Sequence[Rules], *, now_ms: int) -> Found:
+    """Compute from the checks; once more if a month of them was dropped meanwhile."""
+    oldest = await partitions.oldest(conn)
+    while True:
+        found = await _computed(conn, claim, rules, now_ms=now_ms, oldest=oldest)
+        before, oldest = oldest, await partitions.oldest(conn)
+        if oldest == before:
+            return found
+
+
+async def _computed(conn: Connection, claim: Claim, rules: Sequence[Rules], *, now_ms: int, oldest: datetime | None) -> Found:
+    """Compute once. Of what is folded meanwhile, nothing is taken: it is marked itself, unless nothing follows from it."""
+    floor = await _floor(conn, claim.service_id, oldest)
+    heard = await conn.fetch(SQL_REGIONS, claim.service_id)
+    silent = {row["region"]: row["silent"] for row in heard}
+    newest = {row["region"]: slot_of(row["newest_at"]) for row in heard}
+    points = {region: list[Checkpoint]() for region in silent} | await timelines.checkpoints(conn, claim.service_id)
+    begin = _begin(points, now_ms if claim.from_slot is None else min(claim.from_slot, now_ms), first=rules[0].since, floor=floor)
+    tracks = {region: Track(one) for region, one in begin.points.items()}
+    until = max(now_ms, *newest.values(), rules[0].since) + 1
+    found = await replay(conn, claim.service_id, rules, tracks, after=begin.after, until=until, newest=newest)
+    for region, track in found.items():
+        track.end(rules, until=until, silent=silent.get(region, False), surely=False)
+    return Found(found, begin.start, until, floor)
+
+
+def _amended(published: Sequence[Row], found: Found, rules: Sequence[Rules]) -> tuple[list[Row], list[Row]]:
+    """Return which rows are no longer believed, and which are new."""
+    regions = {region: track.stretches for region, track in found.tracks.items()}
+    return amended(published, rows(combined(regions, rules, start=found.start, until=found.until)), since=found.start)

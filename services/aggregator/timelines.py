@@ -3,7 +3,8 @@
 A timeline is computed from the checks (replays.py) and written here. What is no longer believed is kept, and says until when it was.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from services.aggregator.store import moment, slot_of
 from shared.contracts.services import ServiceDefinition
 from shared.database import Connection, affected
 
+ROWS_AT_ONCE = 1_000
+"""After so many rows others have their turn: a service that flapped for months has tens of thousands."""
 HOURLY_FOR_MS = 48 * 3_600_000
 """Younger checkpoints are kept one an hour, older ones one a day."""
 DAY_MS = 86_400_000
@@ -199,37 +202,41 @@ async def thin_checkpoints(conn: Connection, service_id: str, *, now_ms: int, fl
 async def believed(conn: Connection, service_id: str, *, since: int) -> tuple[list[Row], datetime | None]:
     """Return the present rows that end at a slot or later, and the newest moment at which one of them became known."""
     found = await conn.fetch(SQL_BELIEVED, service_id, moment(since))
-    return [row_of(one) for one in found], max((one["known_from"] for one in found), default=None)
+    rows = []
+    for number, one in enumerate(found, start=1):
+        rows.append(row_of(one))
+        if number % ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return rows, max((one["known_from"] for one in found), default=None)
 
 
 async def publish(conn: Connection, service_id: str, gone: Sequence[Row], new: Sequence[Row], *, now: datetime) -> None:
-    """Write what became known now, and that some rows were believed until now."""
-    if gone:
-        await conn.execute(SQL_DISBELIEVE, service_id, [moment(one.start) for one in gone], now)
-    await _reopen_days(conn, service_id, gone, new, now=now)
-    records = [
-        (
-            service_id,
-            one.state.value,
-            moment(one.start),
-            None if one.end is None else moment(one.end),
-            list(one.down),
-            list(one.degraded),
-            now,
-        )
-        for one in new
-    ]
-    if records:
-        await conn.copy_records_to_table("timeline", records=records, columns=WRITTEN)
-
-
-async def _reopen_days(conn: Connection, service_id: str, gone: Sequence[Row], new: Sequence[Row], *, now: datetime) -> None:
-    """Have days closed again whose downtime is another."""
-    before, after = ({(one.start, one.end or slot_of(now)) for one in rows if one.state is State.DOWN} for rows in (gone, new))
-    changed = before ^ after
-    if changed:
-        start, end = min(start for start, _ in changed), max(end for _, end in changed)
+    """Write what became known now, and that some rows were believed until now. Days last: folds wait for whoever holds them."""
+    for place in range(0, len(gone), ROWS_AT_ONCE):
+        starts = [moment(one.start) for one in gone[place : place + ROWS_AT_ONCE]]
+        await conn.execute(SQL_DISBELIEVE, service_id, starts, now)
+    if new:
+        await conn.copy_records_to_table("timeline", records=_records(service_id, new, now), columns=WRITTEN)
+    changed = await asyncio.to_thread(_downtime, gone, new, now=slot_of(now))
+    if changed is not None:
+        start, end = changed
         await rollups.reopen(conn, service_id, moment(start), moment(end))
+
+
+async def _records(service_id: str, new: Sequence[Row], now: datetime) -> AsyncIterator[tuple[object, ...]]:
+    """Give rows as the table has them."""
+    for number, one in enumerate(new, start=1):
+        started, ended = moment(one.start), None if one.end is None else moment(one.end)
+        yield (service_id, one.state.value, started, ended, list(one.down), list(one.degraded), now)
+        if number % ROWS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
+def _downtime(gone: Sequence[Row], new: Sequence[Row], *, now: int) -> tuple[int, int] | None:
+    """Return from when to when (ms) it was down that was not, or the other way round: those days are to be closed again. None: never."""
+    before, after = ({(one.start, one.end or now) for one in rows if one.state is State.DOWN} for rows in (gone, new))
+    changed = before ^ after
+    return (min(start for start, _ in changed), max(end for _, end in changed)) if changed else None
 
 
 def row_of(one: Any) -> Row:  # noqa: ANN401  # asyncpg's Record

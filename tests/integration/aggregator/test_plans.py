@@ -113,7 +113,7 @@ READS = {
     "closed windows": Read(slas.SQL_IS_CLOSED, (TEN, *SPAN, 0), "uptime_records_service_id_date_key"),
     "what was said": Read(alarms.SQL_STATES, (["scale-1"], NOW), "sla_state_pkey", small=True),
     "rules": Read(timelines.SQL_RULES, (ONE,), "definition_history_pkey", small=True),
-    "outcomes": Read(replays.SQL_OUTCOMES, (ONE, *SPAN, None), CHECKS, CHECKS_PLAN),
+    "outcomes": Read(replays.SQL_OUTCOMES, (ONE, *SPAN, None, 1000), CHECKS, CHECKS_PLAN),
     "regions": Read(replays.SQL_REGIONS, (ONE,), "region_state_pkey", small=True),
     "oldest open day": Read(days.SQL_OLDEST_OPEN, (), "api_call_logs_open"),
     "open days": Read(days.SQL_OPEN, (NOW.date(), 100), "api_call_logs_open"),
