@@ -90,6 +90,14 @@ def _of_service(rest: str, days: int, which: Callable[[Asker], str] = Asker.serv
     return lambda one: (f"/api/v1/services/{which(one)}/{rest}", {"params": one.span(days) | more})
 
 
+def _long_ago(one: Asker) -> Request:
+    end = one.now - one.chance.randrange(10 * 24, 80 * 24) * 60 * MINUTE
+    return (
+        f"/api/v1/services/{one.checked()}/response-times/series",
+        {"params": {"from": (end - 180 * MINUTE).isoformat(), "to": end.isoformat()}},
+    )
+
+
 def _audit_by_contract(one: Asker) -> Request:
     number = one.chance.randrange(one.services)
     contract = f"scale-{number // scale_past.SERVICES_OF_A_CONTRACT}"
@@ -103,6 +111,7 @@ def _report(form: str, which: Callable[[Asker], str] = Asker.contract, **more: s
 QUESTIONS: Mapping[str, Question] = {
     "uptime, 90 days": lambda one: (f"/api/v1/services/{one.service()}/uptime", {"params": {"days": 90}}),
     "response times, 24 h": _of_service("response-times/series", 1, Asker.minuted),
+    "response times, 3 h long ago": _long_ago,
     "response times, 30 days": _of_service("response-times/series", 30),
     "response times, 30 days, 500 points": _of_service("response-times/series", 30, points=500),
     "response times, 90 days": _of_service("response-times/series", 90),
