@@ -148,9 +148,10 @@ async def _reply(consumer: Consumer, raw: AbstractIncomingMessage, body: bytes) 
     if not raw.reply_to:
         return
     if len(body) > MAX_BYTES:
-        log.error("answer too long", bytes=len(body))
-        detail = f"The answer would have {len(body)} bytes, more than {MAX_BYTES}: ask for less. What was asked for may have been done."
-        body = _problem(Problem(title="Too much at once", status=500, detail=detail))
+        log.warning("answer too long", bytes=len(body))
+        most = MAX_BYTES // 1024**2
+        detail = f"The answer would be longer than {most} MB: ask for a shorter time, or for fewer services. A command may have been done."
+        body = _problem(Problem(title="Too much at once", status=422, detail=detail))
     answer = Outgoing(
         exchange="",
         routing_key=raw.reply_to,

@@ -253,7 +253,10 @@ class SlaReportQuery(Contract):
 
 
 class SlaReport(Contract):
-    """What a report shows: standing and audit of every service, its outages, and one digest over all audits' digests."""
+    """What a report shows: standing and audit of every service, its outages, and one digest over all audits' digests.
+
+    `contract` of the audits is null: it is told once, beside them. Their digests are of them with it.
+    """
 
     contract: SlaContract
     window: SlaWindow

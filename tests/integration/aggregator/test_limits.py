@@ -10,8 +10,8 @@ from services.aggregator.domain.calendar import Window, day_start
 from services.aggregator.domain.timeline import State
 from shared.contracts.history import AuditQuery, Period, SlaReportQuery
 from shared.database import Pool
-from shared.rpc import Refused
-from tests.integration.aggregator.promised import contract, publish, put, report
+from shared.rpc import MAX_BYTES, Refused
+from tests.integration.aggregator.promised import contract, publish, put, report, services
 
 MARCH, DAY = datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1)
 NOW = MARCH + 40 * DAY
@@ -53,6 +53,22 @@ async def test_a_report_counts_the_intervals_of_all_its_services(pool: Pool, mon
     with pytest.raises(Refused, match="Some fields cannot be used") as refused:
         await report(pool, query, now=NOW)
     assert refused.value.problem.errors[0].reason.startswith("more than 19 intervals")
+
+
+async def test_a_report_over_as_many_services_as_a_contract_may_have_goes_through_the_broker(pool: Pool) -> None:
+    """Seen red with the contract told in each audit: 67 MB of names."""
+    names = [f"{number:04}-{'x' * 58}" for number in range(1000)]
+    await services(pool, *names)
+    await put(pool, contract(*names), now=MARCH)
+
+    shown = await report(pool, SlaReportQuery(contract_id="gold", first_day=date(2026, 3, 1)), now=NOW)
+    async with pool.acquire() as conn:
+        asked = AuditQuery(service_id=names[0], starts_at=MARCH, ends_at=MARCH + 31 * DAY, contract_id="gold")
+        alone = await audits.audit(conn, asked, now=NOW)
+
+    assert (len(shown.audits), len(shown.standings), len(shown.contract.services)) == (1000, 1000, 1000)
+    assert len(shown.model_dump_json()) < MAX_BYTES / 3
+    assert (shown.audits[0].digest, shown.audits[0].contract, alone.contract) == (alone.digest, None, shown.contract)
 
 
 async def test_what_is_read_for_one_service_is_what_is_read_for_many(pool: Pool) -> None:
