@@ -237,7 +237,10 @@ async def test_the_correlation_id_goes_along(vhost: Vhost, publisher: Publisher,
 
 
 async def test_what_is_too_long_is_refused_and_the_link_lives_on(vhost: Vhost, publisher: Publisher, client: Client) -> None:
-    """Seen red without either bound, and with the answer called a defect (500). A broker of version 4 closes the channel for more than 16 MiB; one of version 3 takes it."""
+    """Seen red without either bound, and with the answer called a defect.
+
+    A broker of version 4 closes the channel for more than 16 MiB; one of version 3 takes it.
+    """
     length = Method(ECHO.queue, "texts.length", Text, Number)
 
     async def count(text: Text) -> Number:
