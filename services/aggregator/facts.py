@@ -50,7 +50,8 @@ select service_id, min(since) as since, bool_or(unsure) as unsure from (
      union all
     select r.service_id, floor(extract(epoch from r.newest_at) * 1000)::bigint, true
       from region_state r join service s on s.id = r.service_id
-     where r.service_id = any($1::text[]) and r.slots <> '{}' and s.version > 0 and s.is_active and s.removed_at is null
+     where r.service_id = any($1::text[]) and r.slots <> '{}' and r.silent_at is distinct from r.newest_at
+       and s.version > 0 and s.is_active and s.removed_at is null
        and r.newest_at + s.silent_after_ms * interval '1 millisecond' < $2) as waiting
  group by service_id"""
 RECENT = timedelta(minutes=1)

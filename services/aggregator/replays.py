@@ -45,7 +45,8 @@ SQL_OUTCOMES_OF_ANY_SPEED = _OUTCOMES.format(
     outcome="""case when outcome = 'degraded' and error_type = 'assertion_failed' and error_message like 'slower than %'
                   and not metadata ? 'assertions' then 'healthy' else outcome end"""
 )
-SQL_REGIONS = "select region, slots = '{}' as silent, newest_at from region_state where service_id = $1"
+SQL_REGIONS = """
+select region, slots = '{}' or silent_at is not distinct from newest_at as silent, newest_at from region_state where service_id = $1"""
 SQL_PUBLISHED_BEFORE = "select exists (select from timeline where service_id = $1 and known_until is null and started_at < $2)"
 
 
@@ -170,8 +171,9 @@ class Begin:
 def _begin(points: Mapping[str, Sequence[Checkpoint]], from_slot: int, *, first: int, floor: int | None) -> Begin:
     """Return the latest beginning that an outcome of `from_slot` cannot reach behind: a turn dates back to the first of its streak.
 
-    A region without any checkpoint was never heard of before `from_slot`.
+    A region without any checkpoint was never heard of before `from_slot`. At the `floor` it goes on as it stood there.
     """
+    from_slot = from_slot if floor is None else max(from_slot, floor)
     before = {region: [one for one in own if one.slot < from_slot] for region, own in points.items()}
     settled = [before[region][-1].settled_before if before[region] else first for region, own in points.items() if own]
     start = max(first, min([from_slot, *settled]), first if floor is None else floor)

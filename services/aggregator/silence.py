@@ -12,7 +12,8 @@ KEPT = timedelta(days=7)
 SQL_FELL_SILENT = """
 select r.service_id, r.region
   from region_state r join service s on s.id = r.service_id
- where r.slots <> '{}' and r.newest_at < $2::timestamptz - interval '3 seconds'  -- served by region_state_heard; nobody is silent sooner
+ where r.slots <> '{}' and r.silent_at is distinct from r.newest_at
+   and r.newest_at < $2::timestamptz - interval '3 seconds'  -- served by region_state_heard; nobody is silent sooner
    and s.version > 0 and s.is_active and s.removed_at is null
    and greatest(r.newest_at, $1::timestamptz, s.silent_since) + s.silent_after_ms * interval '1 millisecond' < $2
    and ($3::text[] is null or r.service_id = any($3))
@@ -27,7 +28,8 @@ SQL_ISOLATED = (
 SQL_CUT_OFF = """
 select r.service_id, r.region
   from unnest($1::text[], $2::text[], $3::timestamptz[]) as isolated (checker, region, since)
-  join region_state r on r.region = isolated.region and r.newest_at < isolated.since and r.slots <> '{}'
+  join region_state r on r.region = isolated.region and r.newest_at < isolated.since
+   and r.slots <> '{}' and r.silent_at is distinct from r.newest_at
   join service s on s.id = r.service_id and s.version > 0 and s.is_active and s.removed_at is null
  where ($4::text[] is null or r.service_id = any($4))
    and isolated.checker = (select c.checker from api_response_times c

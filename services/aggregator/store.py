@@ -58,7 +58,7 @@ class Service:
 SQL_INTRODUCE = "insert into service (id) select unnest($1::text[]) on conflict do nothing"
 
 SERVICE = """id, version, is_active, check_interval, failure_threshold, recovery_threshold, created_at, removed_at, regions, quorum,
-       depends_on, silent_after_ms, silent_since, silent_longest_ms"""
+       depends_on, silent_after_ms, silent_since, silent_longest_ms, asked_since"""
 SQL_LOCK_SERVICES = f"select {SERVICE} from service where id = any($1::text[]) order by id for update"
 SQL_SERVICE = f"select {SERVICE} from service where id = $1 and version > 0"
 SQL_SERVICES = f"select {SERVICE} from service where id = any($1::text[]) and version > 0"
@@ -68,33 +68,38 @@ update service
    set version = $2, name = $3, is_active = $4, check_interval = $5, timeout = $6, failure_threshold = $7, recovery_threshold = $8,
        silent_after_ms = $9, created_at = $10, removed_at = $11, regions = $12, quorum = $13, depends_on = $14,
        silent_since = case when version > 0 and silent_after_ms <> $9 then $15 else silent_since end,
-       silent_longest_ms = greatest(silent_longest_ms, silent_after_ms, $9)
+       silent_longest_ms = greatest(silent_longest_ms, silent_after_ms, $9),
+       asked_since = case when (failure_threshold, recovery_threshold, silent_after_ms) <> ($7, $8, $9) then $15 else asked_since end
  where id = $1
 returning {SERVICE}"""
+SQL_ASKED_OTHERWISE = """
+update service set asked_since = greatest(asked_since, $2)
+ where id = $1 and (failure_threshold, recovery_threshold, silent_after_ms) <> ($3, $4, $5)"""
 
 SQL_REGIONS = """
 select service_id, region, slots, healthy, base_condition, base_since, base_streak, base_streak_since, base_slot,
-       degraded_slots, well_condition, well_since, well_streak, well_streak_since
+       degraded_slots, well_condition, well_since, well_streak, well_streak_since, silent_at
   from region_state where service_id = any($1::text[]) order by service_id, region"""
 
 SQL_SAVE_REGIONS = """
 insert into region_state (service_id, region, slots, healthy, degraded_slots,
                           base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
-                          well_condition, well_since, well_streak, well_streak_since)
+                          well_condition, well_since, well_streak, well_streak_since, silent_at)
 select service_id, region, slots::bigint[], healthy::boolean[], degraded_slots::bigint[],
        base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
-       well_condition, well_since, well_streak, well_streak_since
+       well_condition, well_since, well_streak, well_streak_since, silent_at
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
               $6::text[], $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::timestamptz[],
-              $12::text[], $13::bigint[], $14::integer[], $15::bigint[])
+              $12::text[], $13::bigint[], $14::integer[], $15::bigint[], $16::timestamptz[])
        as given (service_id, region, slots, healthy, degraded_slots,
                  base_condition, base_since, base_streak, base_streak_since, base_slot, newest_at,
-                 well_condition, well_since, well_streak, well_streak_since)
+                 well_condition, well_since, well_streak, well_streak_since, silent_at)
     on conflict (service_id, region) do update
    set slots = excluded.slots, healthy = excluded.healthy, base_condition = excluded.base_condition, base_since = excluded.base_since,
        base_streak = excluded.base_streak, base_streak_since = excluded.base_streak_since, base_slot = excluded.base_slot,
        newest_at = excluded.newest_at, degraded_slots = excluded.degraded_slots, well_condition = excluded.well_condition,
-       well_since = excluded.well_since, well_streak = excluded.well_streak, well_streak_since = excluded.well_streak_since"""
+       well_since = excluded.well_since, well_streak = excluded.well_streak, well_streak_since = excluded.well_streak_since,
+       silent_at = excluded.silent_at"""
 
 SQL_STATUSES = """
 select now_.service_id, now_.version, now_.status, now_.started_at, now_.detected_at, now_.evidence,
@@ -165,6 +170,7 @@ def _service(row: Record) -> Service:
             row["silent_after_ms"],
             slot_of(row["silent_since"]),
             row["silent_longest_ms"],
+            slot_of(row["asked_since"]),
         ),
         created_at=row["created_at"],
         removed_at=row["removed_at"],
@@ -206,6 +212,12 @@ async def learn(conn: Connection, definition: ServiceDefinition, *, removed_at: 
     return _service(await _row(conn, SQL_LEARN, one.id, *values))
 
 
+async def asked_otherwise(conn: Connection, definition: ServiceDefinition, *, now: datetime) -> None:
+    """Note that something else was asked for, of which we learned only now. The row is locked by the caller."""
+    silent = silent_after_ms(check_interval=definition.check_interval, timeout=definition.timeout)
+    await conn.execute(SQL_ASKED_OTHERWISE, definition.id, now, definition.failure_threshold, definition.recovery_threshold, silent)
+
+
 async def regions(conn: Connection, service_ids: Iterable[str]) -> dict[str, dict[str, Region]]:
     """Return what is remembered of services, by service and region. The services are locked by the caller."""
     found: dict[str, dict[str, Region]] = {one: {} for one in service_ids}
@@ -215,7 +227,8 @@ async def regions(conn: Connection, service_ids: Iterable[str]) -> dict[str, dic
         base, degraded = Standing(available, well), set(row["degraded_slots"])
         slots = row["slots"]
         window = tuple(map(Observation, slots, row["healthy"], map(degraded.__contains__, slots)))
-        found[row["service_id"]][row["region"]] = Region(row["region"], base, row["base_slot"], window)
+        silent_slot = -1 if row["silent_at"] is None else slot_of(row["silent_at"])
+        found[row["service_id"]][row["region"]] = Region(row["region"], base, row["base_slot"], window, silent_slot)
     return found
 
 
@@ -234,6 +247,7 @@ async def save_regions(conn: Connection, changed: Sequence[tuple[str, Region]]) 
         [region.base_slot for region in regions_],
         [moment(region.newest_slot) for region in regions_],
         *_columns([region.base.well for region in regions_]),
+        [None if region.silent_slot < 0 else moment(region.silent_slot) for region in regions_],
     )
 
 

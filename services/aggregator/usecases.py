@@ -16,7 +16,7 @@ from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Tally, tally
 from services.aggregator.domain.muting import USUAL, Flapping
-from services.aggregator.domain.verdict import Observation, Region, observe, silenced, unmoved
+from services.aggregator.domain.verdict import Observation, Region, forgotten, observe, silenced, unmoved
 from services.aggregator.store import Service
 from shared import inbox
 from shared.contracts.checks import CallBatchV1, CheckBatchV1, CheckResult
@@ -193,6 +193,7 @@ async def learn_service(
     await timelines.learn(conn, definition, removed_at=removed_at, met=before.version == 0)
     removal = removed_at is not None and before.removed_at is None and definition.version == before.version
     if definition.version <= before.version and not removal:
+        await store.asked_otherwise(conn, definition, now=now)
         return
     service = await store.learn(conn, definition, removed_at=removed_at)
     regions = await store.regions(conn, [service.id])
@@ -204,7 +205,7 @@ async def learn_service(
 
 async def _forget_outcomes(conn: Connection, service_id: str, regions: dict[str, Region]) -> None:
     """Begin from unknown: what was seen before a pause says nothing of what is after it."""
-    regions.update({name: silenced(region) for name, region in regions.items()})
+    regions.update({name: forgotten(region) for name, region in regions.items()})
     if regions:
         await store.save_regions(conn, [(service_id, region) for region in regions.values()])
 

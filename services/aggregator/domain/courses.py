@@ -216,7 +216,9 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
     outcomes nothing follows, so that their timeline need not be computed again.
     """
     ordered = sorted(seen)
-    if not before.window or ordered[0].slot <= before.newest_slot or (not calm and _forgot_early(before, thresholds)):
+    if before.is_silent or ordered[0].slot <= before.newest_slot or _judged_otherwise(before, thresholds):
+        return ordered[0].slot
+    if not calm and _forgot_early(before, thresholds):
         return ordered[0].slot
     newest, present = before.newest_slot, None if calm else standing(before, thresholds)
     for one in ordered:
@@ -231,8 +233,26 @@ def disturbed_from(before: Region, seen: Iterable[Observation], thresholds: Thre
     return None
 
 
+def _judged_otherwise(region: Region, thresholds: Thresholds) -> bool:
+    """Say whether a region may be otherwise in the timeline: what came before `asked_since` was judged there by what was asked for then.
+
+    No longer so after as many outcomes of one kind in a row as turn it whatever it was.
+    """
+    if thresholds.asked_since == 0:
+        return False
+    enough, kind, times = max(thresholds.failure, thresholds.recovery), None, 0
+    for one in reversed(region.window):
+        if one.slot < thresholds.asked_since:
+            return True
+        times = times + 1 if (one.healthy, one.degraded) == kind else 1
+        kind = (one.healthy, one.degraded)
+        if times >= enough:
+            return False
+    return True
+
+
 def _forgot_early(region: Region, thresholds: Thresholds) -> bool:
-    """Say whether a region began from unknown where its slots have no gap: by a pause, or a silence that late outcomes filled since.
+    """Say whether a region began from unknown where its slots have no gap: by a pause, or by a silence of a version that forgot in silence.
 
     What was before may say something of what is now, and then only the timeline knows it.
     """

@@ -8,9 +8,9 @@ that 24 newer ones of its region came before it; such a one is counted in the da
 - An up region is down after `failure` failures in a row, a down region is up after `recovery` successes in a row.
 - In the same way, with the same numbers, a region is well or not: only a healthy outcome is well, a degraded one is a success that
   is not. A region that is up and not well is degraded. So outcomes that are degraded and failed by turns make it degraded, too.
-- A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`), and ended by an outcome.
+- A region without any outcome is silent: nothing is known of it. Silence is declared from outside (`silenced`); a newer outcome ends it.
 - What lies behind a gap of more than `silent_after` is forgotten, whether silence was declared meanwhile or not: the outcome after it
-  begins from unknown. courses.py has the same rule for every moment of the past.
+  begins from unknown. Where what came late fills the gap, what was known holds. courses.py has the same rule for every moment of the past.
 - Where a service names its regions, only those are judged; the caller leaves out the others.
 - The service is down (`mo`) when as many regions are down as its quorum asks for, of those with data; partly down (`po`) with fewer, or
   with a degraded one. What disagrees stays named: another set of regions down, degraded or silent is another verdict, with a beginning of
@@ -63,6 +63,7 @@ class Thresholds:
     """How many outcomes in a row it takes, and how long a gap between two may be, in ms.
 
     `silent_after` is asked for since `silent_since`. After an outcome from before that, the gap may be as long as it ever might be.
+    All of it is asked for since `asked_since`: what is older was judged otherwise at its time, and the timeline says so.
     """
 
     failure: int
@@ -70,6 +71,7 @@ class Thresholds:
     silent_after: int = maxsize
     silent_since: int = 0
     silent_longest: int = maxsize
+    asked_since: int = 0
 
     def forgotten(self, last: int, at: int) -> bool:
         """Say whether an outcome of a slot says nothing any more of a later moment, if none came between."""
@@ -153,17 +155,26 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What is remembered of one service from one region. `window` ascends by slot; `base` is the standing before it."""
+    """What is remembered of one service from one region. `window` ascends by slot; `base` is the standing before it.
+
+    `silent_slot`: the newest slot when silence was last declared, -1 if it never was.
+    """
 
     name: str
     base: Standing = Standing()
     base_slot: int = -1
     window: tuple[Observation, ...] = ()
+    silent_slot: int = -1
 
     @property
     def newest_slot(self) -> int:
         """The newest slot with a known outcome; -1 if there never was one."""
         return self.window[-1].slot if self.window else self.base_slot
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing newer came since silence was declared, or since what was known was forgotten."""
+        return not self.window or self.silent_slot >= self.newest_slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +214,7 @@ def observe(region: Region, seen: Iterable[Observation], thresholds: Thresholds)
     if len(ordered) > WINDOW:
         for one in ordered[:-WINDOW]:
             base, base_slot = base.follow(base_slot, one, thresholds), one.slot
-    return Region(region.name, base, base_slot, tuple(ordered[-WINDOW:]))
+    return replace(region, base=base, base_slot=base_slot, window=tuple(ordered[-WINDOW:]))
 
 
 def unmoved(before: Region, seen: Iterable[Observation], thresholds: Thresholds) -> bool:
@@ -213,19 +224,26 @@ def unmoved(before: Region, seen: Iterable[Observation], thresholds: Thresholds)
     """
     enough = max(thresholds.failure, thresholds.recovery)
     tail = before.window[-enough:]
-    if len(tail) < enough or not all(one.well for one in tail):
+    if before.is_silent or len(tail) < enough or not all(one.well for one in tail):
         return False
     newest = before.newest_slot
     return all(one.well and one.slot > newest for one in seen)
 
 
 def silenced(region: Region) -> Region:
-    """Return the region after it fell silent: what was known is past, and the next outcome begins from unknown."""
+    """Return the region after it fell silent: nothing is known until a newer outcome comes. What that finds, the gap decides."""
+    return replace(region, silent_slot=region.newest_slot)
+
+
+def forgotten(region: Region) -> Region:
+    """Return the region after a pause: what was known is past, and the next outcome begins from unknown."""
     return replace(region, base=Standing(), base_slot=region.newest_slot, window=())
 
 
 def standing(region: Region, thresholds: Thresholds) -> Standing:
-    """Return how a region is, all its outcomes considered."""
+    """Return how a region is, all its outcomes considered; unknown while it is silent."""
+    if region.is_silent:
+        return Standing()
     present, last = region.base, region.base_slot
     for one in region.window:
         present, last = present.follow(last, one, thresholds), one.slot
@@ -239,11 +257,11 @@ def is_failing(region: Region, thresholds: Thresholds) -> bool:
 
 
 def _lost(region: Region, thresholds: Thresholds) -> int | None:
-    """Return the slot of the last outcome before the newest gap or silence of a region; None if there was none that is remembered."""
+    """Return the slot of the last outcome before the newest gap or pause of a region; None if there was none that is remembered."""
     slots = [region.base_slot, *(one.slot for one in region.window)]
     gaps = [last for last, slot in pairwise(slots) if last >= 0 and thresholds.forgotten(last, slot)]
-    fell_silent = region.base_slot >= 0 and region.base == Standing()
-    return gaps[-1] if gaps else region.base_slot if fell_silent else None
+    paused = region.base_slot >= 0 and region.base == Standing()
+    return gaps[-1] if gaps else region.base_slot if paused else None
 
 
 def reached(quorum: str, *, down: int, known: int) -> bool:
@@ -263,8 +281,9 @@ def judge(regions: Sequence[Region], thresholds: Thresholds, *, check_interval: 
     ups = {name: one.fine_since for name, one in found.items() if one.is_up}
     downs = {name: one.available.since for name, one in found.items() if one.is_down}
     degraded = {name: since for name, one in found.items() if (since := one.degraded_since) is not None}
-    silent = {region.name: region.newest_slot + check_interval for region in regions if not region.window}
-    unsure = {one.name: _lost(one, thresholds) for one in regions if one.name not in ups and one.name not in downs and one.window}
+    silent = {region.name: region.newest_slot + check_interval for region in regions if region.is_silent}
+    open_to_doubt = (one for one in regions if not one.is_silent and one.name not in ups and one.name not in downs)
+    unsure = {one.name: _lost(one, thresholds) for one in open_to_doubt}
     missed = [last + check_interval for last in unsure.values() if last is not None]
     status = _status(quorum, ups=len(ups), downs=len(downs), degraded=len(degraded))
     telling = downs or degraded or ups or silent
@@ -299,8 +318,8 @@ def _turned(region: Region, thresholds: Thresholds) -> int | None:
 
 def _proof(region: Region, present: Standing) -> list[int]:
     """Return the slots of the first outcomes that made a region what it is, or the last one heard of a silent region."""
-    if not region.window:
-        return [region.base_slot]
+    if region.is_silent:
+        return [region.newest_slot]
     degraded_since = present.degraded_since
     if degraded_since is not None:
         told = [one.slot for one in region.window if one.slot >= degraded_since and not one.well]

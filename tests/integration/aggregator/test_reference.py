@@ -72,7 +72,13 @@ def by_hand(definitions: tuple[Definition, ...], *arriving: tuple[float, tuple[i
     return Story(ZoneInfo("UTC"), {"one": History(definitions, checks, steps[-1].now)}, steps)
 
 
-OFF = replace(RULES, since=BEGIN + 7 * INTERVAL_MS // 2, watched=False)
+def up_again(slot: int) -> tuple[tuple[float, tuple[int, ...], tuple[Check, ...]], ...]:
+    """Return steps with three successes, the last of which comes shortly after the timeline was looked at without a mark."""
+    return (slot + 1.2, (), told("hh", slot=slot)), (slot + 1.9, (), ()), (slot + 2.2, (), told("h", slot=slot + 2))
+
+
+MIDDLE = BEGIN + 7 * INTERVAL_MS // 2
+OFF = replace(RULES, since=MIDDLE, watched=False)
 ON = replace(RULES, since=BEGIN + 9 * INTERVAL_MS // 2)
 LATE_OFF = replace(RULES, since=BEGIN + 12 * INTERVAL_MS, watched=False)
 BY_HAND = {
@@ -89,16 +95,46 @@ BY_HAND = {
     "up by what was late when it was silent": by_hand(
         (RULES,), (5.2, (0,), told("hfffh")), (7, (), ()), (7.2, (), told("h", slot=5)), (7.4, (), told("h", slot=6))
     ),
+    "still down when what was late filled the silence": by_hand(
+        (RULES,), (3.2, (0,), told("hfff")), (7, (), ()), (7.3, (), told("f", slot=5))
+    ),
+    "down by the thresholds of then, of which today's know nothing": by_hand(
+        (RULES, replace(RULES, since=MIDDLE, failure=5)),
+        (3.2, (0,), told("hfff")),
+        (3.5, (1,), ()),
+        *up_again(4),
+    ),
+    "down for longer than anything that is remembered": by_hand(
+        (RULES, replace(RULES, since=MIDDLE, failure=5)),
+        (3.2, (0,), told("hfff")),
+        (3.5, (1,), ()),
+        (33.2, (), told("hf" * 15, slot=4)),
+        *up_again(34),
+    ),
+    "up by one more, where fewer were enough since": by_hand(
+        (replace(RULES, recovery=5), replace(RULES, since=BEGIN + 13 * INTERVAL_MS // 2)),
+        (6.2, (0,), told("fffhhhh")),
+        (6.5, (1,), ()),
+        (7.2, (), told("h", slot=7)),
+    ),
+    "down by thresholds in between, learned late": by_hand(
+        (RULES, replace(RULES, since=BEGIN + 5 * INTERVAL_MS // 2, failure=2), replace(RULES, since=BEGIN + 9 * INTERVAL_MS // 2)),
+        (4.2, (0,), told("hhhff")),
+        (4.52, (2,), ()),
+        (4.54, (1,), ()),
+        *up_again(5),
+    ),
     "silent, and off before anybody said so": by_hand((RULES, LATE_OFF), (1, (0,), told("h")), (13, (1,), told("hh", slot=1))),
 }
 
 
 @pytest.mark.parametrize("story", BY_HAND.values(), ids=BY_HAND)
-async def test_pauses(database: Database, story: Story) -> None:
+async def test_what_the_present_does_not_tell(database: Database, story: Story) -> None:
     """Timelines are computed after each step, so that each step has to say what it changes.
 
-    Seen red without forgetting at a pause, with a timeline that goes on through a silence that nobody declared, and with late outcomes
-    that make nothing of what was forgotten too early.
+    Seen red without forgetting at a pause, with a timeline that goes on through a silence that nobody declared, with late outcomes
+    that make nothing of what was forgotten too early, with what was known forgotten when silence is declared, and with `asked_since` left
+    out: of what the window begins with, of more than that, where all is calm, and where a definition is learned late.
     """
     async with replicas(database.url("aggregator")) as both:
         await play(story, both, random.Random(0), looks=range(len(story.steps)))

@@ -7,6 +7,7 @@ old slot, and with numbers left as Python writes them.
 import json
 import math
 import struct
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -122,6 +123,33 @@ def test_what_disturbs_nothing_leaves_the_timeline_going_on(before: str, new: st
         assert last(seen, seen[-1].slot + 1) == last(old, old[-1].slot + 1), "it goes on as it was"
     else:
         assert slot in {one.slot for one in fresh}
+
+
+RESTLESS = st.builds(lambda begin, tune: begin + tune * 20, st.text("hdf", max_size=6), st.text("hdf", min_size=2, max_size=3))
+ASKED = st.builds(Thresholds, st.integers(1, 4), st.integers(1, 4), st.sampled_from((SILENT, SILENT + 2 * INTERVAL)))
+
+
+@settings(max_examples=1000)
+@given(st.one_of(st.text("hhhdf..", max_size=20), RESTLESS), st.integers(0, 40), st.text("hhhdf...", min_size=1, max_size=8), ASKED, ASKED)
+def test_what_was_judged_otherwise_is_not_forgotten_too_soon(text: str, cut: int, new: str, then: Thresholds, asked: Thresholds) -> None:
+    """Others up to the cut. Seen red without `asked_since`, with the window's first slot alone, and with any kinds of outcomes."""
+    since = cut * INTERVAL
+    asked = replace(asked, silent_since=since, silent_longest=max(then.silent_after, asked.silent_after), asked_since=since)
+    rules = [Rules(0, INTERVAL, then), Rules(since, INTERVAL, asked)]
+    seen = [Observation(place * INTERVAL, *KINDS[letter]) for place, letter in enumerate(text + new) if letter != "."]
+    old = [one for one in seen if one.slot < len(text) * INTERVAL]
+    fresh = seen[len(old) :]
+    if not fresh or not old or fresh[0].slot < since:
+        return
+    region = observe(
+        observe(Region("eu"), [one for one in old if one.slot < since], then), [one for one in old if one.slot >= since], asked
+    )
+    if disturbed_from(region, fresh, asked, calm=unmoved(region, fresh, asked)) is None:
+        ends = []
+        for some in (old, seen):
+            stretches, _ = region_stretches(some, rules, begin=Checkpoint(), until=some[-1].slot + 1, silent=False)
+            ends.append([(one.start, one.view) for one in stretches])
+        assert ends[0] == ends[1], "it goes on as it was"
 
 
 def test_a_slot_that_is_not_later_disturbs() -> None:

@@ -1,6 +1,7 @@
 """The status of a service, as a function of outcomes."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -204,11 +205,24 @@ def test_silence_makes_a_status_no_data_since_the_first_slot_that_is_missing() -
 
 def test_after_silence_the_next_outcome_begins_from_unknown() -> None:
     quiet = silenced(region("+--"))
+    limits = replace(TWO, silent_after=3500)
 
-    back = observe(quiet, [Observation(9000, True)], TWO)
+    back = observe(quiet, [Observation(9000, True)], limits)
 
-    assert judge([back], TWO, check_interval=INTERVAL) == verdict.Verdict(Status.OPERATIONAL, 9000, up=("eu",), proof=(("eu", 9000),))
-    assert observe(quiet, [Observation(1000, True)], TWO) == quiet, "what is older than the silence does not end it"
+    assert judge([back], limits, check_interval=INTERVAL) == verdict.Verdict(Status.OPERATIONAL, 9000, up=("eu",), proof=(("eu", 9000),))
+    older = observe(quiet, [Observation(500, True)], limits)
+    assert older.is_silent, "what is older than the silence does not end it"
+    assert judge([older], limits, check_interval=INTERVAL).status is Status.NO_DATA
+
+
+def test_what_comes_late_fills_the_gap_that_made_it_silent() -> None:
+    """Seen red with what was known forgotten when silence was declared."""
+    limits = replace(TWO, silent_after=3500)
+    back = observe(silenced(region("+--")), [Observation(5000, True)], limits)
+
+    found = judge([back], limits, check_interval=INTERVAL)
+
+    assert (found.status, found.since, found.silent) == (Status.MAJOR_OUTAGE, 1000, ())
 
 
 @given(outcomes, thresholds, st.randoms(use_true_random=False))
