@@ -83,8 +83,8 @@ class Asked:
 
 Year = Annotated[Asked, Depends(span_up_to(400))]
 """Up to a year and a month."""
-TwoYears = Annotated[Asked, Depends(span_up_to(732))]
-"""As long as rollups are kept."""
+TenYears = Annotated[Asked, Depends(span_up_to(3660))]
+"""Rollups of days are kept for ever."""
 
 
 def id_of(key: UUID | None) -> UUID:
@@ -99,7 +99,7 @@ async def kept(
 
     `span`: the time in the question, by which it is kept as it was asked: up to now is the same question a second later.
     """
-    epoch = (await parts.cache.get(EPOCH) or b"").decode()
+    epoch = await epoch_now(parts)
     written = params.model_dump_json(exclude={"starts_at", "ends_at"}) + span.asked.written if span else params.model_dump_json()
     question = hashlib.sha256(written.encode()).hexdigest()
     key = f"sla:gateway:deep:{epoch}:{method.name}:{question}"
@@ -108,6 +108,11 @@ async def kept(
         body = await parts.client.call_for_json(method, params, timeout_s=timeout_s or parts.settings.rpc_timeout_s)
         await parts.cache.put(key, body, keep_s=KEEP_S)
     return body
+
+
+async def epoch_now(parts: Parts) -> str:
+    """Return what is part of the key of all that is kept about the past."""
+    return (await parts.cache.get(EPOCH) or b"").decode()
 
 
 async def outdate(parts: Parts) -> None:

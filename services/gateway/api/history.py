@@ -10,7 +10,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
-from services.gateway.api.deep import EARLIEST, LATEST, SLOW_S, Asked, Key, Moment, TwoYears, Year, id_of, kept, outdate, wrong
+from services.gateway.api.deep import EARLIEST, LATEST, SLOW_S, Asked, Key, Moment, TenYears, Year, id_of, kept, outdate, wrong
+from services.gateway.api.reasons import NOT_BLANK, QUORUM, SOME_NO_ZERO
 from services.gateway.api.services import ServiceId
 from services.gateway.usecases import on_record
 from shared.contracts.codes import TimelineState
@@ -32,11 +33,10 @@ router = APIRouter(prefix="/api/v1")
 RAW_DAYS = 100
 """Dry runs read raw results, which are kept for ninety days unless set otherwise."""
 LONGEST_REASON = 2_000
-QUORUM = r"^(any|majority|all|[1-9][0-9]?)$"
 
 Given = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 Region = Annotated[str, Field(min_length=1, max_length=200)]
-Name = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]+$")]
+Name = Annotated[str | None, Query(max_length=200, pattern=SOME_NO_ZERO)]
 
 
 class NewCorrection(BaseModel):
@@ -55,7 +55,7 @@ class Revocation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=LONGEST_REASON, pattern=r"\S")
+    reason: str = Field(min_length=1, max_length=LONGEST_REASON, pattern=NOT_BLANK)
 
 
 class OtherRules(BaseModel):
@@ -111,7 +111,7 @@ async def read_series(  # the question
     parts: With,
     _who: Who,
     service_id: ServiceId,
-    span: TwoYears,
+    span: TenYears,
     region: Name = None,
     points: Annotated[int, Query(ge=1, le=500)] = 200,
 ) -> Response:

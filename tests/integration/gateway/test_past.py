@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pypdf import PdfReader
 
+from services.gateway.api.reasons import PATTERNS, PERCENTAGE
 from services.gateway.web.reports import making
 from services.gateway.web.reports.press import Press
 from shared.contracts.codes import Role, Status
@@ -90,7 +91,7 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
         ("timeline", {"to": "0001-01-01T00:00:00Z"}, "to"),
         ("status/history", {"from": "2020-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"}, "from"),
         ("response-times/series", {"points": "501"}, "points"),
-        ("response-times/series", {"from": "2020-01-01T00:00:00Z"}, "from"),
+        ("response-times/series", {"from": "2010-01-01T00:00:00Z"}, "from"),
     ]
     bodies: list[tuple[str, str, dict[str, Any], str]] = [
         ("POST", f"{SERVICE}/dry-run", {"failure_threshold": 0}, "failure_threshold"),
@@ -142,16 +143,59 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
     assert {name for name, _ in others.owners.past.asked} <= {"maintenances", "change", "report"}
 
 
+async def test_what_is_wrong_is_said_in_a_sentence_that_says_what_to_send(running: rig.Running, others: rig.World) -> None:
+    """Seen red with pydantic's own words, and with a length of ids that is not the owner's."""
+    id_ = "needs small letters, digits and single hyphens between them, at most 63: eu-gold"
+    moment = "must be a moment with its time zone, as 2026-03-01T09:00:00Z is"
+    bodies: list[tuple[str, dict[str, Any], str, str]] = [
+        ("contracts/Not-Kebab", PROMISE, "id", id_),
+        (f"contracts/{'x' * 64}", PROMISE, "id", id_),
+        ("contracts/gold%0A", PROMISE, "id", id_),
+        ("contracts/gold", PROMISE | {"target": "100.01"}, "target", PATTERNS[PERCENTAGE]),
+        ("contracts/gold", PROMISE | {"target": "much"}, "target", PATTERNS[PERCENTAGE]),
+        ("contracts/gold", PROMISE | {"time_zone": "Mars"}, "time_zone", "must be a time zone of the IANA database, as Asia/Seoul is"),
+        ("contracts/gold", PROMISE | {"partial_share": "0.4"}, "partial_share", "must be '0', '0.3', '0.5' or '1'"),
+        ("contracts/gold", PROMISE | {"period": "week"}, "period", "must be 'month', 'quarter' or 'rolling'"),
+        ("contracts/gold", PROMISE | {"services": []}, "services", "needs at least 1, not 0"),
+        ("contracts/gold", PROMISE | {"name": ""}, "name", "needs at least 1 characters"),
+        ("contracts/gold", PROMISE | {"name": "x" * 201}, "name", "takes at most 200 characters"),
+        ("contracts/gold", PROMISE | {"rolling_days": 0}, "rolling_days", "must be at least 1"),
+        ("contracts/gold", PROMISE | {"rolling_days": 1.5}, "rolling_days", "must be a whole number"),
+        ("contracts/gold", PROMISE | {"count_unknown": "yes"}, "count_unknown", "must be true or false"),
+        ("contracts/gold", PROMISE | {"count_unkown": True}, "count_unkown", "is not known here: leave it out, or look at its spelling"),
+        ("contracts/gold", {}, "target", "is required"),
+    ]
+    reads: list[tuple[str, dict[str, str], str, str]] = [
+        (f"{SERVICE}/timeline", {"from": "2026-03-01"}, "from", moment),
+        (f"{SERVICE}/timeline", {"from": "yesterday"}, "from", moment),
+        (f"{SERVICE}/timeline", {"from": "2026-03-01T00:00:00"}, "from", moment),
+        (f"{SERVICE}/response-times/series", {"points": "501"}, "points", "must be at most 500"),
+        (f"{SERVICE}/uptime/audit", {"contract": "\0"}, "contract", "must be some text without a zero byte"),
+        (REPORT, {"month": "March"}, "month", "must be a month, as 2026-03 is"),
+        (REPORT, {"first_day": "2026-02-30"}, "first_day", "must be a day, as 2026-03-01 is"),
+    ]
+    async with rig.signed_in(running, Role.ADMIN) as http:
+        answers = [(await http.put(f"/api/v1/sla/{path}", json=body), *said) for path, body, *said in bodies]
+        answers += [(await http.get(path, params=params), *said) for path, params, *said in reads]
+        timeout = await http.post(f"{SERVICE}/dry-run", json={"timeout": 500})
+        answers.append((timeout, "timeout", "cannot be tried on stored results: checks that were not made then cannot be made now"))
+    for answer, field, reason in answers:
+        assert {"field": field, "reason": reason} in is_problem(answer, 422)["errors"], answer.text
+
+
 async def test_what_was_corrected_is_read_at_once_and_is_on_record(running: rig.Running, others: rig.World, database: Database) -> None:
-    """Seen red with answers kept across a correction."""
+    """Seen red with answers kept across a correction, the daily records among them."""
     key = str(uuid4())
     async with rig.signed_in(running, Role.ADMIN) as http:
         assert (await http.get(f"{SERVICE}/corrections")).json() == {"corrections": []}
+        assert (await http.get(f"{SERVICE}/uptime")).is_success
         for _ in range(2):
             body = SPAN | {"state": "up", "reason": "Our own network"}
             made = await http.post(f"{SERVICE}/corrections", json=body, headers={"idempotency-key": key})
             assert (made.status_code, made.json()["id"], made.json()["made_by"]) == (201, key, "admin")
         assert len((await http.get(f"{SERVICE}/corrections")).json()["corrections"]) == 1
+        assert (await http.get(f"{SERVICE}/uptime")).is_success
+        assert [what for what, _ in others.owners.asked].count("uptime") == 2, "asked anew, as a correction changes downtime"
         revoked = await http.post(f"/api/v1/corrections/{key}/revoke", json=WHY)
         assert (revoked.json()["revoked_by"], revoked.json()["revoked_reason"]) == ("admin", WHY["reason"])
         assert (await http.get(f"{SERVICE}/corrections")).json()["corrections"][0]["revoked_by"] == "admin"
