@@ -228,6 +228,27 @@ async def test_corrections_change_the_downtime_of_closed_days(pool: Pool) -> Non
     assert [one.total_downtime_minutes for one in (await read(pool, later, 4)).days] == [120, 60, 1440, 180]
 
 
+async def test_a_day_is_down_before_its_first_check(pool: Pool) -> None:
+    """By a correction, or as the outage of the evening goes on past midnight; when the day is closed, it is the same.
+
+    Seen red with no downtime for a day without a record.
+    """
+    hour = timedelta(hours=1)
+    await learn(pool, definition(created_at=MIDNIGHT), now=MIDNIGHT)
+    await down(pool, MIDNIGHT + 22 * hour, MIDNIGHT + 25 * hour)
+    draft = {"service_id": ID, "starts_at": MIDNIGHT + 2 * hour, "ends_at": MIDNIGHT + 4 * hour, "reason": "seen", "actor": "kim"}
+    async with transaction(pool) as conn:
+        await corrections.make(conn, CorrectionDraft.model_validate(draft | {"id": uuid4(), "state": "down"}), now=MIDNIGHT + 5 * hour)
+
+    now = MIDNIGHT + 24.5 * hour
+    assert await pool.fetchval("select count(*) from api_call_logs") == 0
+    assert [one.total_downtime_minutes for one in (await read(pool, now, 3)).days] == [0, 240, 30]
+    later = MIDNIGHT + 27 * hour
+    await work(pool, later)
+    assert await pool.fetchval("select count(*) from api_call_logs where finalized_at is not null") == 1
+    assert [one.total_downtime_minutes for one in (await read(pool, later, 3)).days] == [0, 240, 60]
+
+
 async def test_an_open_day_has_the_downtime_so_far_that_it_would_be_closed_with(pool: Pool) -> None:
     """By the timeline, not by when statuses were told: what comes late is told late.
 
