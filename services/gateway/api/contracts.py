@@ -18,6 +18,7 @@ from services.gateway.api.bodies import Body, as_json, deed_of, read
 from services.gateway.api.deep import SLOW_S, Key, id_of, kept, outdate, wrong
 from services.gateway.api.history import LONGEST_REASON, Given, Revocation
 from services.gateway.api.problems import ProblemError
+from services.gateway.api.reasons import MONTH, NO_ZERO, PATTERNS, PERCENTAGE
 from services.gateway.domain.language import choose
 from services.gateway.parts import Parts
 from services.gateway.usecases import on_record
@@ -48,8 +49,8 @@ from shared.contracts.sla import SlaContract
 
 router = APIRouter(prefix="/api/v1/sla/contracts")
 
-KEBAB = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
-LONGEST_ID = 100
+KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LONGEST_ID = 63
 FIRST_OF_ALL = date(2000, 1, 1)
 """Nothing was watched before."""
 FURTHEST_ZONE = timedelta(hours=14)
@@ -71,7 +72,7 @@ class Promise(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200)
-    target: str = Field(max_length=12, pattern=r"^[0-9]{1,3}(\.[0-9]{1,4})?$")
+    target: str = Field(max_length=12, pattern=PERCENTAGE)
     period: SlaPeriod
     rolling_days: int = Field(default=30, ge=1, le=366)
     time_zone: str = Field(default="UTC", max_length=100)
@@ -88,7 +89,7 @@ class Promise(BaseModel):
         except InvalidOperation:
             inside = False
         if not inside:
-            msg = "must be above 0 and at most 100"
+            msg = PATTERNS[PERCENTAGE]
             raise ValueError(msg)
         return value
 
@@ -96,7 +97,7 @@ class Promise(BaseModel):
     @classmethod
     def _is_a_zone(cls, value: str) -> str:
         if value not in _zones():
-            msg = "is no time zone of the IANA database, as Asia/Seoul is"
+            msg = "must be a time zone of the IANA database, as Asia/Seoul is"
             raise ValueError(msg)
         return value
 
@@ -118,7 +119,7 @@ def no_such_contract(contract_id: str) -> ProblemError:
 
 def possible_id(contract_id: str) -> str:
     """Return the id in the address. Raises `ProblemError` 404 where no contract can have it."""
-    if len(contract_id) > LONGEST_ID or not KEBAB.match(contract_id):
+    if len(contract_id) > LONGEST_ID or not KEBAB.fullmatch(contract_id):
         raise no_such_contract(contract_id)
     return contract_id
 
@@ -130,7 +131,7 @@ ContractId = Annotated[str, Depends(possible_id)]
 async def list_contracts(
     parts: With,
     _who: Who,
-    after: Annotated[str, Query(max_length=LONGEST_ID, pattern=r"^[^\x00]*$")] = "",
+    after: Annotated[str, Query(max_length=LONGEST_ID, pattern=NO_ZERO)] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
     """Return contracts by id; `next` is what to send as `after` for those that follow, null when there are no more."""
@@ -146,8 +147,8 @@ async def read_contract(parts: With, _who: Who, contract_id: ContractId) -> Resp
 @router.put("/{contract_id}")
 async def put_contract(request: Request, parts: With, who: Who, contract_id: str, body: Body) -> Response:
     """Create a contract, or replace it; its exclusions stay."""
-    if len(contract_id) > LONGEST_ID or not KEBAB.match(contract_id):
-        raise wrong(field="id", reason=f"takes up to {LONGEST_ID} of a-z, 0-9 and single dashes between them")
+    if len(contract_id) > LONGEST_ID or not KEBAB.fullmatch(contract_id):
+        raise wrong(field="id", reason=f"needs small letters, digits and single hyphens between them, at most {LONGEST_ID}: eu-gold")
     form = read(Promise, body)
     facts = parts.hub.model.facts
     unknown = [one for one in form.services if one not in facts.services and one not in facts.removed]
@@ -217,7 +218,7 @@ async def read_report(  # noqa: PLR0917  # the question
     parts: With,
     _who: Who,
     contract_id: ContractId,
-    month: Annotated[str | None, Query(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$")] = None,
+    month: Annotated[str | None, Query(pattern=MONTH)] = None,
     first_day: Annotated[date | None, Query(ge=FIRST_OF_ALL)] = None,
     format: Form = Form.JSON,  # noqa: A002  # the name in the address
     language: Annotated[Literal["ko", "en"] | None, Query()] = None,

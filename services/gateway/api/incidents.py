@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from services.gateway.api.access import Who, With
 from services.gateway.api.bodies import Body, as_json, deed_of, read
 from services.gateway.api.problems import ProblemError
+from services.gateway.api.reasons import NO_ZERO
 from services.gateway.api.services import owner_or_memory
 from services.gateway.live.readmodel import is_open
 from services.gateway.live.views import to_json
@@ -63,7 +64,7 @@ async def list_incidents(  # the filters
     parts: With,
     _who: Who,
     open: bool = False,  # noqa: A002, FBT001, FBT002  # the name in the address
-    service: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    service: Annotated[str | None, Query(max_length=200, pattern=NO_ZERO)] = None,
     before: Annotated[AwareDatetime | None, Query(ge=EARLIEST, lt=LATEST)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Response:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from services.gateway.api.reasons import reason
 from services.gateway.domain.csrf import SAFE_METHODS
 from shared.contracts.commands import FieldProblem, Problem
 from shared.database import TRANSIENT
@@ -43,7 +44,7 @@ def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResp
 def invalid(error: ValidationError) -> ProblemError:
     """Return the problem of a body that does not have the form it needs."""
     fields = tuple(
-        FieldProblem(field=".".join(str(part) for part in one["loc"]) or "body", reason=one["msg"])
+        FieldProblem(field=".".join(str(part) for part in one["loc"]) or "body", reason=reason(one))
         for one in error.errors(include_url=False, include_input=False)
     )
     return ProblemError(422, "Not valid", "Some fields cannot be used.", errors=fields)
@@ -90,7 +91,7 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 async def _validation(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     fields = tuple(
-        FieldProblem(field=".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), reason=one["msg"])
+        FieldProblem(field=".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), reason=reason(one))
         for one in error.errors()
     )
     return respond(Problem(title="Not valid", status=422, detail="Some fields cannot be used.", errors=fields))

@@ -143,7 +143,7 @@ async def test_a_time_that_cannot_be_meant_is_refused_by_its_field(running: rig.
     assert {name for name, _ in others.owners.past.asked} <= {"maintenances", "change", "report"}
 
 
-async def test_what_is_wrong_is_said_in_a_sentence_that_says_what_to_send(running: rig.Running, others: rig.World) -> None:
+async def test_what_is_wrong_is_said_in_a_sentence_that_says_what_to_send(running: rig.Running) -> None:
     """Seen red with pydantic's own words, and with a length of ids that is not the owner's."""
     id_ = "needs small letters, digits and single hyphens between them, at most 63: eu-gold"
     moment = "must be a moment with its time zone, as 2026-03-01T09:00:00Z is"
@@ -175,8 +175,8 @@ async def test_what_is_wrong_is_said_in_a_sentence_that_says_what_to_send(runnin
         (REPORT, {"first_day": "2026-02-30"}, "first_day", "must be a day, as 2026-03-01 is"),
     ]
     async with rig.signed_in(running, Role.ADMIN) as http:
-        answers = [(await http.put(f"/api/v1/sla/{path}", json=body), *said) for path, body, *said in bodies]
-        answers += [(await http.get(path, params=params), *said) for path, params, *said in reads]
+        answers = [(await http.put(f"/api/v1/sla/{path}", json=body), field, said) for path, body, field, said in bodies]
+        answers += [(await http.get(path, params=params), field, said) for path, params, field, said in reads]
         timeout = await http.post(f"{SERVICE}/dry-run", json={"timeout": 500})
         answers.append((timeout, "timeout", "cannot be tried on stored results: checks that were not made then cannot be made now"))
     for answer, field, reason in answers:
