@@ -70,6 +70,36 @@ async def test_the_page_follows_by_itself_and_comes_back_where_it_stopped(browse
     await expect(page.locator("#list")).to_contain_text("Brand New")
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "because of Id Liveness"), ("ko", "ID 라이브니스 때문")])
+@pytest.mark.parametrize("javascript", [True, False])
+async def test_the_page_says_because_of_whom_a_service_is_down(
+    browse: Open, others: rig.World, running: rig.Running, language: str, words: str, *, javascript: bool
+) -> None:
+    """As long as that one is down. Seen red without it in the template, without it in the script, and shown when the cause works again."""
+    down = rig.status_of("face-compare", Status.MAJOR_OUTAGE, version=2, muted_by="dependency:id-liveness")
+    early = rig.status_of("face-liveness", Status.PARTIAL_OUTAGE, version=2, muted_by="dependency:nobody")
+    await others.say(rig.changed(down), rig.changed(early))
+
+    async def known() -> bool:
+        return sum(one["because_of"] is not None for one in (await running.status())["services"]) == 2
+
+    await until(known, within_s=10, what="the events")
+    page = await browse(f"/?lang={language}", javascript=javascript, viewport=PHONE)
+    cause = page.locator("#list .cause")
+    await expect(cause).to_have_count(1)
+    await expect(page.locator("#list li[data-id=face-compare] .cause")).to_have_text(words)
+    if javascript:
+        await expect(page.locator("#freshness")).to_have_attribute("data-kind", "live")
+        found = await Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    await shot(page, f"cause-{language}-{'script' if javascript else 'plain'}")
+    await others.say(rig.changed(rig.status_of("id-liveness", Status.OPERATIONAL, version=2)))
+    if javascript:
+        await expect(cause).to_have_count(0)
+        await others.say(rig.changed(rig.status_of("id-liveness", Status.MAJOR_OUTAGE, version=3)))
+        await expect(cause).to_have_text(words)
+
+
 PLANNED: dict[str, Any] = {
     "title": "Database <b>upgrade</b>",
     "description": "Answers may be slow.",

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from services.gateway.api.applying import Wanted
 from services.gateway.api.calls import Calls
@@ -63,6 +63,7 @@ class _StatusBeside(Contract):
     degraded: bool
     maintenance: UUID | None
     flapping: bool
+    because_of: str | None = Field(description="The service because of which this one does not work: one that it depends on")
 
 
 class ServiceWithStatus(ServiceDefinition, _StatusBeside):

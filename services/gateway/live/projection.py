@@ -42,6 +42,7 @@ MAINTENANCE = {"id", "title", "description", "services", "status", "starts_at", 
 INCIDENT_UPDATE = {"id", "status", "message", "created_at"}
 ENVELOPE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype")
 DEGRADED_WORD = "degraded"
+DEPENDENCY = "dependency"
 
 Shape = dict[str, Any]
 
@@ -52,8 +53,14 @@ def public_service(service: ServiceDefinition) -> Shape:
 
 
 def public_status(status: ServiceStatus) -> Shape:
-    """Return what the public sees of a status: the verdict and its times, not the evidence."""
-    return status.model_dump(mode="json", include=STATUS)
+    """Return what the public sees of a status: the verdict and its times, not the evidence, and the service that is to blame for it."""
+    return status.model_dump(mode="json", include=STATUS) | {"because_of": because_of(status)}
+
+
+def because_of(status: ServiceStatus) -> str | None:
+    """Return the service because of which a status alerts nobody: one that it depends on. None where that is not so."""
+    reason, _, service_id = (status.muted_by or "").partition(":")
+    return service_id if reason == DEPENDENCY else None
 
 
 def public_system(system: SystemStatus) -> Shape:
@@ -86,6 +93,7 @@ def service_with_status(service: ServiceDefinition, status: ServiceStatus | None
         "degraded": bool(status and status.degraded),
         "maintenance": shape["maintenance"] if shape else None,
         "flapping": bool(status and status.flapping),
+        "because_of": shape["because_of"] if shape else None,
     }
 
 

@@ -113,6 +113,8 @@ class Page:
                 "moment": self._macros.moment,
                 "incident": lambda one: self._macros.incident(one, texts, names),
                 "planned": lambda one: self._macros.planned(one, texts, names),
+                "names": names,
+                "down": {one["id"] for one in data["services"] if one["status"] == Status.MAJOR_OUTAGE},
                 "name_of": lambda one: names[one["id"]],
                 "open_incidents": [one for one in data["incidents"] if one["status"] != IncidentStatus.RESOLVED],
                 "recent_incidents": [one for one in data["incidents"] if one["status"] == IncidentStatus.RESOLVED],

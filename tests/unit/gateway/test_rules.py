@@ -132,7 +132,7 @@ def test_both_dictionaries_have_the_same_keys_and_every_word_that_the_page_needs
     texts = load_texts()
     assert texts["en"].keys() == texts["ko"].keys()
     needed = {f"headline.{one}" for one in Headline} | {f"status.{one}" for one in Status} | {f"incident.{one}" for one in IncidentStatus}
-    needed |= {"status.degraded", "in_maintenance", "flapping", "maintenance.scheduled", "maintenance.in_progress"}
+    needed |= {"status.degraded", "in_maintenance", "flapping", "because_of", "maintenance.scheduled", "maintenance.in_progress"}
     assert needed | {f"severity.{one}" for one in Severity} <= texts["en"].keys()
     assert set(SHAPES) == set(Status)
     assert set(SIGNS) == set(Headline)

@@ -35,8 +35,8 @@
     const { service, status, incident, maintenance } = event.data;
     if (event.type.startsWith("service.status_changed.")) {
       const one = services.get(status.service_id);
-      const { degraded, flapping } = status;
-      const news = { status: status.status, status_since: status.since, status_version: status.version, degraded, flapping, maintenance: status.maintenance };
+      const { degraded, flapping, because_of } = status;
+      const news = { status: status.status, status_since: status.since, status_version: status.version, degraded, flapping, because_of, maintenance: status.maintenance };
       if (one && status.version > one.status_version) Object.assign(one, news);
     } else if (event.type.startsWith("service.removed.")) {
       const one = services.get(service.id);
@@ -75,6 +75,8 @@
     row.dataset.id = one.id;
     if (one.maintenance) row.append(" ", make("span", "tag", t.in_maintenance));
     if (one.flapping) row.append(" ", make("span", "tag", t.flapping));
+    const cause = services.get(one.because_of);
+    if (cause && cause.status === "mo") row.append(" ", make("span", "cause", t.because_of.replace("{name}", () => nameOf(cause))));
     if (one.status_since) row.append(make("span", "since", t.since, " ", moment(one.status_since)));
     return row;
   }
