@@ -8,6 +8,7 @@ floor of dropped months ignored, with unknown time before silence is declared, w
 import random
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -388,3 +389,26 @@ async def test_a_definition_counts_from_its_very_moment(pool: Pool) -> None:
     await learn(pool, definition(version=2).model_copy(update={"updated_at": at(3), "failure_threshold": 1}), now=at(4))
     await work(pool, at(5))
     assert await told(pool, 4) == "uuud"
+
+
+async def test_what_is_folded_while_checks_are_read_makes_no_gap(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on as it was, so nothing marks it; were only its later half read, the rest would be missing. Seen red with all read."""
+    await learn(pool, definition())
+    await see(pool, "-" * 10)
+    await see(pool, "+" * 20, region="us")
+    read, met = replays._letting_go, list[datetime]()  # noqa: SLF001  # between two pieces
+
+    async def and_fold(*of_what: Any) -> Any:  # noqa: ANN401  # handed on
+        piece = await read(*of_what)
+        if piece and piece[-1]["scheduled_at"] == at(19):
+            met.append(at(19))
+            known = await marks(pool)
+            await see(pool, "-" * 20, first=10)
+            assert await marks(pool) == known
+        return piece
+
+    monkeypatch.setattr(replays, "PIECE", 4)
+    monkeypatch.setattr(replays, "_letting_go", and_fold)
+    await work(pool, at(30))
+    assert met
+    assert await told(pool, 30) == "p" * 30
