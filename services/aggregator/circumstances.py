@@ -58,6 +58,7 @@ class Judged:
     """Services that are judged now, and what of that matters: those that are down, that turn, and that were said to be flapping.
 
     `untold`: those not well that nobody was alerted of so far, with when they began to fail; None where they were so, muted, before.
+    `back`: those that are down no more.
     """
 
     services: Sequence[Service]
@@ -65,6 +66,7 @@ class Judged:
     turning: Collection[str]
     restless: Collection[str]
     untold: Mapping[str, datetime | None] = field(default_factory=dict)
+    back: Collection[str] = ()
 
 
 async def around(conn: Connection, judged: Judged, *, now: datetime, window: timedelta) -> dict[str, Circumstances]:
@@ -92,7 +94,7 @@ async def _causes(conn: Connection, judged: Judged, *, muted: Collection[str], n
     down = {*judged.down, *await dependencies.down(conn, elsewhere)}
     certain = {one.id: name for one in judged.services if (name := next((name for name in one.depends_on if name in down), None))}
     open_ = [one for one in judged.services if one.id not in certain and one.id not in muted]
-    return certain | await dependencies.possible_causes(conn, open_, judged.untold, now=now)
+    return certain | await dependencies.possible_causes(conn, open_, judged.untold, back=judged.back, now=now)
 
 
 async def _windows(conn: Connection, service_ids: Sequence[str]) -> Mapping[str, UUID]:

@@ -11,7 +11,7 @@ may still be down when what it depends on is up again, and may be confirmed firs
 Each chance is a row of `recheck` with the moment when it is over: nothing waits in memory.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from services.aggregator import store
@@ -55,24 +55,27 @@ async def ask_dependents(conn: Connection, fallen: Sequence[str], back: Sequence
         await conn.execute(SQL_SPARE_DEPENDENTS, back, now, ON_THE_WAY)
 
 
-async def ask_waiting(conn: Connection, service_ids: Sequence[str]) -> None:
-    """Have those judged again that wait to see whether one of these goes down."""
-    await conn.execute(SQL_ASK_WAITING, service_ids)
+async def ask_waiting(conn: Connection, service_ids: Iterable[str]) -> None:
+    """Have those judged again that wait to see whether one of these goes down: of these something was heard, or no more.
+
+    Not where services are only judged again: two that wait for each other would ask each other without an end.
+    """
+    await conn.execute(SQL_ASK_WAITING, list(service_ids))
 
 
 async def possible_causes(
-    conn: Connection, services: Sequence[Service], untold: Mapping[str, datetime | None], *, now: datetime
+    conn: Connection, services: Sequence[Service], untold: Mapping[str, datetime | None], *, back: Collection[str], now: datetime
 ) -> dict[str, str]:
     """Return by service the dependency that may be what is wrong with it, of those for whose sake it is to be given a chance.
 
     `untold`: the services that are not well and that nobody was alerted of, with when they began to fail; None where they were so before.
-    One that was so before waits no longer than was said then.
+    One that was so before waits no longer than was said then. `back`: what is down no more just now; `ask_dependents` follows.
     """
     asking = {one.id: one for one in services if one.id in untold and one.depends_on}
     if not asking:
         return {}
     failing = await _failing(conn, {name for one in asking.values() for name in one.depends_on})
-    found: dict[str, str] = {}
+    found = {name: other for name, one in asking.items() if (other := next((other for other in one.depends_on if other in back), None))}
     for row in await conn.fetch(SQL_WAITING, list(asking), now):
         name, dependency, began = row["service_id"], row["dependency"], untold[row["service_id"]]
         holds = dependency in failing if row["suspected"] else began is None or began <= row["asked_at"]

@@ -79,17 +79,18 @@ async def judge(
             facts = Facts(verdict_.status, _since(service, verdict_, before, now=now), _evidence(service, verdict_, before, proof))
         told.append(_next(service, facts, alertings[one], before, now=now))
     await _say(conn, told, now=now)
-    await dependencies.ask_waiting(conn, list(known))
     return len(told)
 
 
 def _judged(services: Sequence[Service], concluded: Mapping[str, Verdict], current: Mapping[str, Current]) -> Judged:
+    down = Status.MAJOR_OUTAGE
     return Judged(
         services,
-        down={one for one, verdict_ in concluded.items() if verdict_.status is Status.MAJOR_OUTAGE},
+        down={one for one, verdict_ in concluded.items() if verdict_.status is down},
         turning={one for one, before in current.items() if _turns(before.status, concluded[one].status)},
         restless={one for one, before in current.items() if before.said.flapping},
         untold=_untold(concluded, current),
+        back={one for one, before in current.items() if before.status is down and concluded[one].status is not down},
     )
 
 

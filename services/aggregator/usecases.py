@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import prometheus_client
 from prometheus_client import Histogram
 
-from services.aggregator import circumstances, partitions, records, rollups, silence, statuses, store, timelines
+from services.aggregator import circumstances, dependencies, partitions, records, rollups, silence, statuses, store, timelines
 from services.aggregator.domain.calendar import LocalDays
 from services.aggregator.domain.courses import disturbed_from
 from services.aggregator.domain.day import Tally, tally
@@ -159,6 +159,7 @@ async def _add_to_statuses(
     if not changed:
         return 0
     await store.save_regions(conn, changed)
+    await dependencies.ask_waiting(conn, touched)
     return await statuses.judge(conn, [services[one] for one in sorted(touched)], regions, now=now, flapping=flapping)
 
 
@@ -230,6 +231,7 @@ async def declare_silent(pool: Pool, *, settled_since: datetime, now: datetime, 
         since = sorted(((service_id, regions[service_id][name].newest_slot + 1) for service_id, name in silent), reverse=True)
         await timelines.mark(conn, dict(since))
         await store.save_regions(conn, [(service_id, regions[service_id][name]) for service_id, name in silent])
+        await dependencies.ask_waiting(conn, regions)
         if await statuses.judge(conn, [services[one] for one in regions], regions, now=now, flapping=flapping):
             await statuses.refresh_system(conn, now=now)
     return len(silent)

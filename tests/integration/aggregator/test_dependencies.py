@@ -73,6 +73,17 @@ async def test_a_dependent_that_comes_back_first_alerts_nobody(pool: Pool) -> No
     assert await told(pool) == [(MO, BLAMED), (O, None)]
 
 
+async def test_what_is_heard_of_both_in_one_go_alerts_nobody_either(pool: Pool) -> None:
+    """The dependency is back, and the dependent is not, in one transaction. Seen red with only the written rows looked at."""
+    await both_down(pool)
+    await fold(pool, batch(results("++", first=4, service_id="liveness")), batch(results("--", first=4, service_id="portal")), now=at(5.5))
+    await follow(pool, 10.4)
+    assert await told(pool) == [(MO, BLAMED)]
+
+    await follow(pool, 10.6)
+    assert await told(pool) == [(MO, BLAMED), (MO, None)]
+
+
 async def test_a_dependent_that_stays_down_alerts_when_its_chance_is_over(pool: Pool, database: Database) -> None:
     """Also after a restart in between. Seen red with the chance never over, and with it kept in memory."""
     await both_down(pool)
@@ -199,3 +210,22 @@ async def test_a_dependency_that_is_no_longer_one_mutes_nobody(pool: Pool, statu
 
     last = (await service_changes(pool, "portal"))[-1]
     assert (last.status, last.muted_by) == (status, None)
+
+
+async def test_two_that_wait_for_each_other_do_not_ask_each_other_without_an_end(pool: Pool) -> None:
+    """Each is down from one region, and fails from another. Seen red with those asked who wait for a service that is only judged again."""
+    names = ("liveness", "portal")
+    for one, other in zip(names, names[::-1], strict=True):
+        await learn(pool, definition(one, depends_on=(other,)))
+    await fold(pool, *(batch(results("++", service_id=one, region=name)) for one in names for name in ("eu", "us")), now=at(2))
+    await fold(pool, *(batch(results("-", first=2, service_id=one, region="us")) for one in names), now=at(2.5))
+    for one in names:
+        await see(pool, "--", first=2, service_id=one)
+    assert [(await told(pool, one))[-1] for one in names] == [(PO, "dependency:portal"), (PO, "dependency:liveness")]
+
+    rounds = 0
+    while await followups.recheck(pool, now=at(4)):
+        rounds += 1
+        assert rounds < 10
+    await follow(pool, 60)
+    assert [(await told(pool, one))[-1] for one in names] == [(PO, None), (PO, None)]

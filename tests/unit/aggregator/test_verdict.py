@@ -57,6 +57,15 @@ def test_a_region_turns_after_enough_outcomes_in_a_row_and_since_the_first_of_th
 
 
 @pytest.mark.parametrize(
+    ("pattern", "failing"),
+    [("", False), ("+", False), ("+-", True), ("-", True), ("+--", False), ("+--+", False), ("+-+", False), ("+~", False)],
+)
+def test_a_region_is_failing_as_long_as_that_is_not_confirmed(pattern: str, *, failing: bool) -> None:
+    """Seen red with regions that are down among them: those are known, and nobody waits for them."""
+    assert verdict.is_failing(region(pattern), TWO) is failing
+
+
+@pytest.mark.parametrize(
     ("patterns", "status"),
     [
         ([], Status.NO_DATA),
