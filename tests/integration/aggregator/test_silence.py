@@ -4,8 +4,9 @@ import asyncio
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.aggregator import followups, usecases
+from services.aggregator import facts, followups, usecases
 from services.aggregator.consumers import watch_silence
+from services.aggregator.store import slot_of
 from shared.clock import utc_now
 from shared.contracts.checks import CheckBatchV1, CheckerIsolatedV1, CheckerRecoveredV1, CheckResult
 from shared.contracts.codes import Status
@@ -133,7 +134,8 @@ async def test_what_an_isolated_checker_saw_last_is_silent_at_once(pool: Pool) -
 async def test_a_silence_for_isolation_says_so_and_ends_with_the_next_result(pool: Pool) -> None:
     """The timeline is unknown meanwhile, and goes on where the next check came in time.
 
-    Seen red with unknown time from the first slot that is missed, which was to come: the timeline went on as if nothing were silent.
+    Seen red with unknown time from the first slot that is missed, which was to come: the timeline went on as if nothing were silent; and
+    with answers that are never settled while it is silent.
     """
     await patient(pool)
     await see(pool, "+")
@@ -145,6 +147,8 @@ async def test_a_silence_for_isolation_says_so_and_ends_with_the_next_result(poo
     assert gone.evidence.reason == "No results come any more from eu: a checker is isolated in eu."
     await work(pool, at(12))
     assert (await told(pool, 14)) == "u" * 12 + "nn"
+    async with pool.acquire() as conn:
+        assert await facts.settled(conn, [gone.service_id], until=slot_of(at(2000)), now=at(2000)), "it was declared silent"
 
     await hear(pool, recovered(10))
     await see(pool, "+", first=150)
@@ -174,6 +178,35 @@ async def test_isolation_that_is_over_or_heard_late_does_no_harm(pool: Pool) -> 
 async def keep_house(pool: Pool, *, now: datetime) -> None:
     async with transaction(pool) as conn:
         await usecases.keep_house(conn, now=now)
+
+
+async def test_versions_that_forgot_in_silence_and_this_one_understand_each_other(pool: Pool) -> None:
+    """As while replicas are upgraded one by one: the other writes all but `silent_at`, and empties the slots where a region is silent.
+
+    Seen red with a flag in the place of the slot, with what the other declared taken for heard, and with silence declared again of either.
+    """
+    await learn(pool, definition())
+    await see(pool, "---")
+    assert await silence(pool, 9) == 1
+    other = "update region_state set slots = slots || $1::bigint, healthy = healthy || false, newest_at = $2"
+    await pool.execute(other, slot_of(at(8)), at(8))  # the other folds
+    await see(pool, "-", first=9)
+    assert (await last(pool)).evidence.regions_silent == (), "one result came, and another"
+    assert await silence(pool, 15) == 1
+    assert await silence(pool, 16) == 0
+
+    await see(pool, "--", first=16)
+    empty = "slots = '{}', healthy = '{}', base_condition = 'unknown', base_streak = 0, base_slot = $1"
+    await pool.execute(f"update region_state set {empty}, well_condition = 'unknown', well_streak = 0", slot_of(at(17)))
+    assert await silence(pool, 30) == 0, "the other said so"
+    await learn(pool, definition(version=2), now=at(30))
+    assert (await last(pool)).evidence.regions_silent == ("eu",)
+    await work(pool, at(30))
+    assert (await told(pool, 30))[-12:] == "n" * 12
+    await see(pool, "+", first=30)
+    await work(pool, at(31))
+    assert (await last(pool)).status is O
+    assert (await told(pool, 31))[-3:] == "nnu"
 
 
 async def test_isolation_is_heard_from_the_broker(pool: Pool, vhost: Vhost) -> None:
