@@ -3,7 +3,8 @@
 Seen red with confirmations counted in days or rollups, with repeats counted, with timelines not marked by the fold, with late minutes not
 marked, with bins not added up, with a turn one failure too late, with a turn dated to the check that confirmed it, with gaps ignored, with
 the other share of partial outages, with days of 24 hours where the clocks change, with corrections in reverse, with a correction that was
-taken back since left out of what was published before, with bins of a day counted once each, and with days without a record never down.
+taken back since left out of what was published before, with bins of a day counted once each, with days without a record never down, with
+reads of a moment by today's rows, with cancelled maintenance counted, and with a budget without what is to come.
 """
 
 import os
