@@ -33,6 +33,8 @@ router = APIRouter(prefix="/api/v1")
 RAW_DAYS = 100
 """Dry runs read raw results, which are kept for ninety days unless set otherwise."""
 LONGEST_REASON = 2_000
+CLOCKS = timedelta(minutes=1)
+"""How far the clocks of gateway and owner may be apart."""
 
 Given = Annotated[AwareDatetime, Field(ge=EARLIEST, lt=LATEST)]
 Region = Annotated[str, Field(min_length=1, max_length=200)]
@@ -94,7 +96,9 @@ async def read_audit(
 async def read_timeline(parts: With, _who: Who, service_id: ServiceId, span: Year) -> Response:
     """Return a service's states over a time, without gaps."""
     at = span.at(parts.clock())
-    query = Period(service_id=service_id, starts_at=at.starts_at, ends_at=at.ends_at)
+    # Without `to` what goes on has no end, be the owner's clock a little ahead of ours.
+    ends_at = at.ends_at if span.end else min(at.ends_at + CLOCKS, at.starts_at + timedelta(days=span.most_days))
+    query = Period(service_id=service_id, starts_at=at.starts_at, ends_at=ends_at)
     return as_json(await kept(parts, TIMELINE_READ, query, span=at))
 
 

@@ -64,7 +64,7 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
 
 
 async def test_history_goes_up_to_now_and_is_kept_by_the_question(running: rig.Running, others: rig.World) -> None:
-    """Seen red with the minute that is not over left out, with the moment among what answers are kept by, and with `from` not."""
+    """Seen red with the minute that is not over left out, with a timeline that ends now, with the moment among what answers are kept by, and with `from` not."""
     before = datetime.now(UTC)
     first, second = ((before - timedelta(days=days)).replace(microsecond=0) for days in (3, 2))
     elsewhere = first.astimezone(ZoneInfo("Asia/Seoul"))
@@ -73,7 +73,8 @@ async def test_history_goes_up_to_now_and_is_kept_by_the_question(running: rig.R
             for start in (None, None, first, elsewhere, second):
                 params = {"from": start.isoformat()} if start else {}
                 assert (await http.get(f"{SERVICE}/{path}", params=params)).status_code == 200
-    for name in ("timeline", "statuses", "audit", "series"):
+    assert all(one.ends_at > datetime.now(UTC) for one in asked(others, "timeline")), "what goes on is told without an end"
+    for name in ("statuses", "audit", "series"):
         asked_for = asked(others, name)
         assert all(before - timedelta(milliseconds=1) <= one.ends_at <= datetime.now(UTC) for one in asked_for)
         assert [one.starts_at for one in asked_for[1:]] == [first, second]
