@@ -48,7 +48,7 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
         assert query.as_of == datetime(2026, 3, 20, tzinfo=UTC)
         assert (await http.get(f"{SERVICE}/timeline")).json()["intervals"][0]["state"] == "up"
         (period,) = asked(others, "timeline")
-        assert period.ends_at - period.starts_at == timedelta(days=30)
+        assert period.ends_at - period.starts_at == timedelta(days=30, minutes=1)
         (status,) = (await http.get(f"{SERVICE}/status/history", params=MARCH)).json()["intervals"]
         assert (status["detected_at"], status["evidence"]["regions_down"]) == ("2026-03-02T00:01:00.000Z", ["eu-west"])
         assert [(one.starts_at, one.ends_at) for one in asked(others, "statuses")] == [(past.START, past.END)]
@@ -64,7 +64,9 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
 
 
 async def test_history_goes_up_to_now_and_is_kept_by_the_question(running: rig.Running, others: rig.World) -> None:
-    """Seen red with the minute that is not over left out, with a timeline that ends now, with the moment among what answers are kept by, and with `from` not."""
+    """Seen red with the minute that is not over left out, with a timeline that ends now, with the moment among what answers are kept by,
+    and with `from` not.
+    """
     before = datetime.now(UTC)
     first, second = ((before - timedelta(days=days)).replace(microsecond=0) for days in (3, 2))
     elsewhere = first.astimezone(ZoneInfo("Asia/Seoul"))
