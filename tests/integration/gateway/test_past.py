@@ -64,7 +64,9 @@ async def test_a_question_reaches_its_owner_as_it_was_meant_and_is_kept_for_a_wh
 
 
 async def test_history_goes_up_to_now_and_is_kept_by_the_question(running: rig.Running, others: rig.World) -> None:
-    """Seen red with the minute that is not over left out, with a timeline that ends now, with the moment among what answers are kept by,
+    """And a timeline beyond it.
+
+    Seen red with the minute that is not over left out, with a timeline that ends now, with the moment among what answers are kept by,
     and with `from` not.
     """
     before = datetime.now(UTC)
